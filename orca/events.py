@@ -69,6 +69,15 @@ class ToolFinished(Event):
 
 
 @dataclass(frozen=True)
+class Performed(Event):
+    """orca did this by a system call of its own; `argv` is the command that would do the same."""
+
+    step: int | None
+    argv: tuple[str, ...]
+    why: str
+
+
+@dataclass(frozen=True)
 class Output(Event):
     """One line that a RUN printed, without its newline; `stream` is "stdout" or "stderr"."""
 
