@@ -25,7 +25,7 @@ lint: setup ## ruff, mypy and the import contracts
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	.venv/bin/lint-imports
+	.venv/bin/lint-imports --no-logo --no-cache
 
 unit: setup ## the tests that need nothing but python
 	$(PY) -m pytest tests/unit -q -n auto $(PYTEST_ARGS)

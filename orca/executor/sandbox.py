@@ -1,0 +1,214 @@
+"""The sandbox: one new user, mount, pid and ipc namespace around everything with an effect.
+
+The process moves into it once (`enter`), as root and as an ordinary user alike, and goes on there
+as root of the user namespace and as pid 1. Mounts made inside are private and vanish with it, and
+so does every process, however orca ends. See docs/architecture.md, "The sandbox".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from orca.errors import OrcaError, ToolError
+from orca.executor import kernel
+from orca.tools.command import Command, Runner
+
+ALL_IDS = 4294967295
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True)
+class IdRange:
+    """`count` ids from `inside` on are `outside` and following ones outside the namespace."""
+
+    inside: int
+    outside: int
+    count: int
+
+
+def subordinate_ids(path: Path, user: str, uid: int) -> list[tuple[int, int]]:
+    """The ranges (first id, count) that `path` (subuid(5), subgid(5)) grants to a user."""
+    try:
+        lines = path.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return []
+    ranges = []
+    for line in lines:
+        name, _, rest = line.partition(":")
+        first, _, count = rest.partition(":")
+        if name in (user, str(uid)) and first.isdigit() and count.strip().isdigit() and int(count):
+            ranges.append((int(first), int(count)))
+    return ranges
+
+
+def id_map(own: int, ranges: list[tuple[int, int]]) -> list[IdRange]:
+    """Ourselves as 0, then every subordinate range in order."""
+    result, inside = [IdRange(0, own, 1)], 1
+    for first, count in ranges:
+        result.append(IdRange(inside, first, count))
+        inside += count
+    return result
+
+
+def user_name(uid: int) -> str:
+    """The login name of `uid`, or the number when it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def write_maps(pid: int, runner: Runner) -> None:
+    """Give the user namespace of `pid` its ids: all of them for root, ours and the subordinate ones else.
+
+    Raises OrcaError when a user has no subordinate ids, ToolError when newuidmap refuses.
+    """
+    uid, gid = os.getuid(), os.getgid()
+    if uid == 0:
+        for name in ("uid_map", "gid_map"):
+            # Not `0 0 4294967295`: in a user namespace that has fewer ids, the kernel refuses more.
+            own = Path("/proc/self", name).read_text().split()
+            text = f"0 0 {ALL_IDS}" if own[:3] == ["0", "0", str(ALL_IDS)] else identity(name)
+            Path(f"/proc/{pid}/{name}").write_text(text)
+        return
+    user = user_name(uid)
+    for tool, own_id, file in (("newuidmap", uid, "/etc/subuid"), ("newgidmap", gid, "/etc/subgid")):
+        ranges = subordinate_ids(Path(file), user, uid)
+        if not ranges:
+            raise OrcaError(
+                f"user {user} has no subordinate ids in {file}",
+                hint=f"as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}",
+            )
+        words = [str(n) for r in id_map(own_id, ranges) for n in (r.inside, r.outside, r.count)]
+        runner.run(Command((tool, str(pid), *words), "give the sandbox your subordinate ids"))
+
+
+def identity(name: str) -> str:
+    """A map of every id that exists in our own user namespace onto itself."""
+    lines = [line.split() for line in Path("/proc/self", name).read_text().splitlines()]
+    return "\n".join(f"{inside} {inside} {count}" for inside, _, count in lines)
+
+
+class _Stop:
+    """Turns the first signal into KeyboardInterrupt and swallows the following ones."""
+
+    def __init__(self) -> None:
+        self.seen = False
+
+    def __call__(self, number: int, frame: object) -> None:
+        if not self.seen:
+            self.seen = True
+            raise KeyboardInterrupt
+
+
+def catch_signals() -> None:
+    """SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt, once.
+
+    pid 1 of a namespace ignores a signal that it has no handler for, hence all three by name.
+    """
+    stop = _Stop()
+    for number in FORWARDED:
+        signal.signal(number, stop)
+
+
+def enter(runner: Runner) -> None:
+    """Move this process into the sandbox; returns inside, as root and pid 1 there.
+
+    The process that called stays behind only to pass on signals and the exit code. Call it from the
+    main thread, before any other thread is started. Raises OrcaError when namespaces are not to be had.
+    """
+    ready_r, ready_w = os.pipe()
+    mapped_r, mapped_w = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    middle = os.fork()
+    if middle == 0:
+        os.close(ready_r)
+        os.close(mapped_w)
+        _become_sandbox(ready_w, mapped_r)
+        return
+    os.close(ready_w)
+    os.close(mapped_r)
+    _stay_behind(middle, ready_r, mapped_w, runner)
+
+
+def _stay_behind(middle: int, ready: int, mapped: int, runner: Runner) -> NoReturn:
+    """The outer process: write the id maps, pass on signals, end as the sandbox ends."""
+    word = os.read(ready, 256)
+    if not word.startswith(b"ready"):
+        os.waitpid(middle, 0)
+        raise OrcaError(
+            f"cannot make a sandbox: {word.decode() or 'the process ended'}",
+            hint="user namespaces must be allowed: orca doctor says what is missing",
+        )
+    try:
+        write_maps(middle, runner)
+    except (OSError, ToolError) as error:
+        os.kill(middle, signal.SIGKILL)
+        os.waitpid(middle, 0)
+        hint = "orca doctor says what is missing"
+        raise OrcaError(f"cannot map user ids into the sandbox: {error}", hint=hint) from error
+    except BaseException:
+        os.kill(middle, signal.SIGKILL)
+        os.waitpid(middle, 0)
+        raise
+    os.write(mapped, b"1")
+    inner = int(os.read(ready, 32) or b"0")
+    for number in FORWARDED:
+        signal.signal(number, lambda received, _: _pass_on(inner, received))
+    _, status = os.waitpid(middle, 0)
+    os._exit(os.waitstatus_to_exitcode(status) & 255)
+
+
+def _pass_on(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        if pid:
+            os.kill(pid, number)
+
+
+def _become_sandbox(ready: int, mapped: int) -> None:
+    """The middle process makes the namespaces and waits; its child, pid 1, returns from here."""
+    parent = os.getppid()
+    try:
+        kernel.die_with_parent()
+        kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC)
+    except OSError as error:
+        os.write(ready, f"{error.strerror}".encode())
+        os._exit(125)
+    os.write(ready, b"ready")
+    if os.read(mapped, 1) != b"1":
+        os._exit(125)
+    os.close(mapped)
+    os.setresgid(0, 0, 0)
+    os.setgroups([])
+    os.setresuid(0, 0, 0)
+    kernel.die_with_parent()
+    if os.getppid() != parent:  # it died before the line above took hold
+        os._exit(125)
+    inner = os.fork()
+    if inner:
+        os.write(ready, str(inner).encode())
+        os.close(ready)
+        for number in FORWARDED:
+            signal.signal(number, signal.SIG_IGN)
+        _, status = os.waitpid(inner, 0)
+        os._exit(os.waitstatus_to_exitcode(status) & 255)
+    os.close(ready)
+    kernel.die_with_parent()
+    catch_signals()
+    kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+    # Where a container's runtime has masked parts of /proc a new one is refused; the old one then serves.
+    with contextlib.suppress(OSError):
+        kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+
+
+def inside() -> bool:
+    """Is this process pid 1 of a sandbox?"""
+    return os.getpid() == 1

@@ -1,0 +1,290 @@
+"""The one door to a process: every tool that orca starts goes through `Runner`.
+
+A `Command` is what is executed, logged, explained and written to scripts: one value, one list of
+words. `sh` does the starting; it is imported when the first command runs, because a build that
+comes wholly from the cache starts none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import selectors
+import shlex
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from orca.errors import Interrupted, ToolError, ToolMissing
+from orca.events import Emit, ToolFinished, ToolStarted, ignore
+
+STDERR_KEPT = 64 * 1024
+CHUNK = 64 * 1024
+
+# What a tool may see of the caller's environment. Nothing else passes, so nothing else can change a build.
+PASSED = (
+    *("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "DOCKER_CONFIG"),
+    *("REGISTRY_AUTH_FILE", "CONTAINERS_REGISTRIES_CONF", "SSH_AUTH_SOCK", "SSL_CERT_FILE", "SSL_CERT_DIR"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"),
+    *("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"),
+)
+
+
+@dataclass(frozen=True)
+class Command:
+    """One call of a tool. `argv[0]` is looked up on PATH; `why` is a short reason for a learner.
+
+    `env` is added to the passed part of the caller's environment.
+    """
+
+    argv: tuple[str, ...]
+    why: str
+    env: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        """The command as one would type it."""
+        return shlex.join(self.argv)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a command ended. `stdout` is empty when a callback or a pipe took it."""
+
+    stdout: bytes
+    stderr: str
+    exit_code: int
+    seconds: float
+
+
+def environment(extra: Sequence[tuple[str, str]] = ()) -> dict[str, str]:
+    """The environment of a tool: the passed part of ours, in the C locale, and `extra`."""
+    env = {name: os.environ[name] for name in PASSED if name in os.environ}
+    env.setdefault("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    return {**env, "LC_ALL": "C.UTF-8", **dict(extra)}
+
+
+def find(name: str) -> str:
+    """The path of the tool `name`. Raises ToolMissing.
+
+    An ordinary user's PATH often lacks the sbin directories, where some distributions keep runc.
+    """
+    path = os.environ.get("PATH", os.defpath)
+    found = shutil.which(name, path=f"{path}:/usr/local/sbin:/usr/sbin:/sbin")
+    if found is None:
+        raise ToolMissing(
+            f"{name} is not installed (not found in PATH)", hint="orca doctor names the package to install"
+        )
+    return found
+
+
+class Process:
+    """A running tool. Made by `Runner.start` only."""
+
+    def __init__(self, runner: Runner, command: Command, step: int | None, call: int, running: Any) -> None:
+        self.command = command
+        self.call = call
+        self.step = step
+        self._runner = runner
+        self._running = running
+        self._begun = time.monotonic()
+        self._ended: int | None = None
+
+    @property
+    def pid(self) -> int:
+        return int(self._running.pid)
+
+    def wait(self) -> int:
+        """Wait for the end and return the exit code, 128 + N for signal N."""
+        if self._ended is None:
+            import sh
+
+            try:
+                self._running.wait()
+                code = int(self._running.exit_code or 0)
+            except sh.ErrorReturnCode as error:
+                code = int(error.exit_code)
+            self._ended = code if code >= 0 else 128 - code
+            self._runner.forget(self)
+            self._runner.emit(
+                ToolFinished(self.step, self.call, round(time.monotonic() - self._begun, 4), self._ended)
+            )
+        return self._ended
+
+    def kill(self) -> None:
+        """End the tool and whatever it left in its process group."""
+        if self._ended is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._begun
+
+
+class Runner:
+    """Starts tools, tells about each, and can end them all."""
+
+    def __init__(self, emit: Emit = ignore) -> None:
+        self._lock = threading.Lock()
+        self._calls = itertools.count(1)
+        self._processes: set[Process] = set()
+        self._cancelled = False
+        self.emit = emit
+
+    def start(
+        self,
+        command: Command,
+        *,
+        step: int | None = None,
+        stdin: IO[bytes] | None = None,
+        stdout: IO[bytes] | None = None,
+        stderr: IO[bytes] | None = None,
+        pass_fds: Sequence[int] = (),
+        cwd: Path | None = None,
+    ) -> Process:
+        """Start `command` in its own session and return at once.
+
+        A stream that is None is /dev/null. The caller waits for or kills the process.
+        Raises ToolMissing, ToolError when it cannot be executed, Interrupted after `cancel`.
+        """
+        import sh
+
+        path = find(command.argv[0])
+        with contextlib.ExitStack() as stack:
+            null: IO[bytes] = stack.enter_context(open(os.devnull, "r+b", buffering=0))
+            with self._lock:
+                if self._cancelled:
+                    raise Interrupted("interrupted")
+                call = next(self._calls)
+                self.emit(ToolStarted(step, call, command.argv, command.why))
+                try:
+                    running = sh.Command(path)(
+                        *command.argv[1:],
+                        _in=stdin or null, _out=stdout or null, _err=stderr or null,
+                        _tty_in=False, _tty_out=False, _bg=True, _bg_exc=False, _return_cmd=True,
+                        _new_session=True, _env=environment(command.env), _pass_fds=set(pass_fds),
+                        _cwd=str(cwd) if cwd else None, _no_out=True, _no_err=True,
+                    )  # fmt: skip
+                except (OSError, sh.ForkException) as error:
+                    raise ToolError(f"cannot start {command.argv[0]}: {error}", argv=command.argv) from error
+                process = Process(self, command, step, call, running)
+                self._processes.add(process)
+        return process
+
+    @contextlib.contextmanager
+    def running(self, command: Command, **streams: Any) -> Iterator[Process]:
+        """`start`, and the certainty that the process has ended when the block is left."""
+        process = self.start(command, **streams)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+    def run(
+        self,
+        command: Command,
+        *,
+        step: int | None = None,
+        stdin: IO[bytes] | None = None,
+        on_output: Callable[[bytes, str], None] | None = None,
+        check: bool = True,
+        limit: int = 256 * 1024 * 1024,
+        **streams: Any,
+    ) -> Finished:
+        """Run `command` to its end.
+
+        `on_output` gets chunks of bytes with "stdout" or "stderr" as they come; without it stdout is
+        collected, at most `limit` bytes. With `check`, a code other than 0 raises ToolError.
+        """
+        collected: dict[str, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
+
+        def take(data: bytes, stream: str) -> None:
+            if on_output is not None:
+                on_output(data, stream)
+            elif stream == "stdout":
+                collected[stream] += data
+                if len(collected[stream]) > limit:
+                    raise ToolError(f"{command.argv[0]} printed more than {limit} bytes", argv=command.argv)
+            if stream == "stderr":
+                collected[stream] = (collected[stream] + data)[-STDERR_KEPT:]
+
+        with contextlib.ExitStack() as stack:
+            (out_r, out_w), (err_r, err_w) = (stack.enter_context(pipe()) for _ in range(2))
+            process = stack.enter_context(
+                self.running(command, step=step, stdin=stdin, stdout=out_w, stderr=err_w, **streams)
+            )
+            out_w.close()
+            err_w.close()
+            drain({out_r: "stdout", err_r: "stderr"}, take)
+            code = process.wait()
+        stderr = collected["stderr"].decode("utf-8", "replace")
+        if check and code:
+            raise failure(command, code, stderr)
+        return Finished(bytes(collected["stdout"]), stderr, code, process.seconds)
+
+    def pipeline(self, producer: Command, consumer: Command, *, step: int | None = None) -> Finished:
+        """`producer | consumer`: both must end with 0. Returns how the consumer ended."""
+        with contextlib.ExitStack() as stack:
+            read, write = stack.enter_context(pipe())
+            err_r, err_w = stack.enter_context(pipe())
+            first = stack.enter_context(self.running(producer, step=step, stdout=write, stderr=err_w))
+            write.close()
+            err_w.close()
+            finished = self.run(consumer, step=step, stdin=read, check=False)
+            read.close()  # so that a producer whose consumer is gone does not block
+            said = bytearray()
+            drain({err_r: "stderr"}, lambda data, _: said.extend(data[: STDERR_KEPT - len(said)]))
+            code = first.wait()
+        # A consumer that fails first breaks the producer's pipe: its words are the cause.
+        if finished.exit_code:
+            raise failure(consumer, finished.exit_code, finished.stderr)
+        if code:
+            raise failure(producer, code, said.decode("utf-8", "replace"))
+        return finished
+
+    def forget(self, process: Process) -> None:
+        with self._lock:
+            self._processes.discard(process)
+
+    def cancel(self) -> None:
+        """Kill everything that runs and let nothing start any more."""
+        with self._lock:
+            self._cancelled = True
+            processes = list(self._processes)
+        for process in processes:
+            process.kill()
+
+
+@contextlib.contextmanager
+def pipe() -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    """An unbuffered pipe (read end, write end); both ends are closed on leaving."""
+    r, w = os.pipe()
+    with open(r, "rb", buffering=0) as read, open(w, "wb", buffering=0) as write:
+        yield read, write
+
+
+def drain(streams: dict[IO[bytes], str], take: Callable[[bytes, str], None]) -> None:
+    """Read all `streams` to their ends, handing each chunk to `take` with its stream's name."""
+    with selectors.DefaultSelector() as selector:
+        for stream, name in streams.items():
+            selector.register(stream, selectors.EVENT_READ, name)
+        while selector.get_map():
+            for key, _ in selector.select():
+                data = os.read(key.fd, CHUNK)
+                if data:
+                    take(data, key.data)
+                else:
+                    selector.unregister(key.fileobj)
+
+
+def failure(command: Command, code: int, stderr: str) -> ToolError:
+    """The error for a command that ended with `code`."""
+    name = " ".join(word for word in command.argv[:2] if not word.startswith("-"))
+    return ToolError(f"{name} failed with exit code {code}", argv=command.argv, returncode=code, stderr=stderr.strip())
