@@ -1,0 +1,132 @@
+"""Files that survive anything: atomic writes, locks, directories that are ours alone."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from orca.errors import StoreError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def explain(error: OSError, doing: str) -> StoreError:
+    """The error that a user understands for `error`, met while `doing` something."""
+    if error.errno in _FULL:
+        return StoreError(
+            f"no space left on the device while {doing}",
+            hint="orca prune frees what no image needs; ORCA_ROOT puts the store elsewhere",
+        )
+    where = f" ({error.filename})" if error.filename else ""
+    return StoreError(f"{error.strerror or error} while {doing}{where}")
+
+
+def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Replace `path` by `data` in one step: readers see all of the old or all of the new.
+
+    `durable` waits until the disk has it; caches that can be made again do without. Raises StoreError.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+        try:
+            with open(fd, "wb") as file:
+                file.write(data)
+                file.flush()
+                if durable:
+                    os.fsync(fd)
+            os.rename(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise explain(error, f"writing {path.name}") from error
+
+
+def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
+    """`write_atomically` with JSON."""
+    write_atomically(path, json.dumps(value, separators=(",", ":")).encode("utf-8", "surrogateescape"), durable=durable)
+
+
+def read_json(path: Path) -> Any:
+    """The JSON in `path`, or None when there is no such file or it is damaged."""
+    try:
+        return json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    except OSError as error:
+        raise explain(error, f"reading {path.name}") from error
+
+
+def own_directory(path: Path) -> None:
+    """Make `path` a directory of ours with mode 0700. Raises StoreError if it is somebody else's or a link."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = path.lstat()
+    except OSError as error:
+        raise explain(error, f"making {path}") from error
+    if not stat.S_ISDIR(found.st_mode):
+        raise StoreError(f"{path} is not a directory", hint="set ORCA_ROOT to a directory of your own")
+    if found.st_uid != os.geteuid():
+        raise StoreError(f"{path} belongs to user {found.st_uid}", hint="set ORCA_ROOT to a directory of your own")
+    if found.st_mode & 0o022:
+        raise StoreError(f"{path} can be written by others", hint=f"chmod go-w {path}")
+
+
+@contextlib.contextmanager
+def lock(path: Path, *, shared: bool = False, wait: bool = True) -> Iterator[bool]:
+    """Hold the lock file `path`; yields whether it was got (always, when `wait`)."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        try:
+            fcntl.flock(fd, kind if wait else kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(fd)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a tree, whatever modes its directories have; a missing one is fine."""
+    fd = -1
+    with contextlib.suppress(FileNotFoundError):
+        if path.is_symlink() or not path.is_dir():
+            path.unlink()
+            return
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            _empty(fd)
+        finally:
+            os.close(fd)
+        path.rmdir()
+
+
+def _empty(fd: int) -> None:
+    """Remove everything in the directory `fd`, never following a link."""
+    with os.scandir(fd) as entries:
+        for entry in list(entries):
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.name, dir_fd=fd)
+                continue
+            try:
+                inner = os.open(entry.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
+            except PermissionError:
+                os.chmod(entry.name, 0o700, dir_fd=fd)
+                inner = os.open(entry.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
+            try:
+                os.fchmod(inner, 0o700) if os.geteuid() else None
+                _empty(inner)
+            finally:
+                os.close(inner)
+            os.rmdir(entry.name, dir_fd=fd)

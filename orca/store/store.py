@@ -1,0 +1,265 @@
+"""The store: images, snapshots, the step cache and build records below one directory (ORCA_ROOT).
+
+Writers of different processes do not wait for one another except to rewrite the tags, and readers
+wait for nobody. A process that may add blobs holds `locks/use` shared; what deletes holds it alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from orca.errors import StoreError
+from orca.oci import image, reference
+from orca.oci.image import Descriptor
+from orca.oci.platform import Platform
+from orca.store import files
+from orca.store.layout import Image, Layout
+
+DIRECTORIES = ("images", "snapshots", "steps", "cache", "builds", "locks", "work")
+_KEY = re.compile(r"[0-9a-f]{64}")
+_SHORT_DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{6,64})")
+
+
+def default_root() -> Path:
+    """ORCA_ROOT, else /var/lib/orca for root, else below XDG_DATA_HOME."""
+    if named := os.environ.get("ORCA_ROOT"):
+        return Path(named).absolute()
+    if os.geteuid() == 0:
+        return Path("/var/lib/orca")
+    data = os.environ.get("XDG_DATA_HOME") or os.path.join(os.path.expanduser("~"), ".local/share")
+    return Path(data, "orca")
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What the step cache knows under one key.
+
+    `manifest` is the image as it was after the step. `snapshots` are the directory names below
+    snapshots/ that make its root filesystem, uppermost first; empty while nobody needed it.
+    `state` is the builder's state after the step (dispatch.state), `ingredients` what the key was
+    made of, so that a later miss can be explained. `layer` is set when the step made one.
+    """
+
+    key: str
+    text: str
+    manifest: Descriptor
+    snapshots: tuple[str, ...]
+    state: dict[str, Any]
+    ingredients: dict[str, Any]
+    layer: Descriptor | None = None
+    created: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **asdict(self),
+            "manifest": self.manifest.to_json(),
+            "layer": self.layer.to_json() if self.layer else None,
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> StepRecord:
+        """Raises KeyError, TypeError or ImageError when it is not what `to_json` wrote."""
+        layer = value["layer"]
+        return cls(
+            **{
+                **value,
+                "manifest": Descriptor.from_json(value["manifest"]),
+                "layer": Descriptor.from_json(layer) if layer else None,
+                "snapshots": tuple(value["snapshots"]),
+            }
+        )
+
+
+class Store:
+    """The store at `root`; `open` makes what is missing."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.images = Layout(root / "images")
+
+    @classmethod
+    def open(cls, root: Path | None = None) -> Store:
+        """Open or make the store. Raises StoreError when the directory is not ours alone to write."""
+        store = cls(root or default_root())
+        if not (store.root / "images" / "oci-layout").is_file():
+            files.own_directory(store.root)
+            try:
+                for name in DIRECTORIES:
+                    (store.root / name).mkdir(mode=0o700, exist_ok=True)
+                store.images.create()
+            except OSError as error:
+                raise files.explain(error, f"making the store {store.root}") from error
+        files.own_directory(store.root)
+        return store
+
+    # -- locks
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep collectors away: what this process adds is not yet referenced by anything."""
+        with files.lock(self.root / "locks/use", shared=True):
+            yield
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """No builder is at work. Raises StoreError when one still is after ten seconds."""
+        deadline = time.monotonic() + 10
+        while True:
+            with files.lock(self.root / "locks/use", wait=False) as held:
+                if held:
+                    yield
+                    return
+            if time.monotonic() > deadline:
+                raise StoreError("the store is in use by a running build", hint="try again when it has ended")
+            time.sleep(0.05)
+
+    def lock(self, name: str) -> contextlib.AbstractContextManager[bool]:
+        """A named lock within the store."""
+        return files.lock(self.root / "locks" / name)
+
+    # -- tags
+
+    def tags(self) -> dict[str, Descriptor]:
+        """Every name of every image."""
+        return self.images.index()
+
+    def edit_tags(self, change: Callable[[dict[str, Descriptor]], None]) -> None:
+        """Rewrite the tags under their lock: `change` edits the mapping in place."""
+        with self.lock("tags"):
+            names = self.images.index()
+            before = dict(names)
+            change(names)
+            if names != before:
+                self.images.write_index(names)
+
+    def tag(self, names: tuple[str, ...], descriptor: Descriptor) -> None:
+        """Give `descriptor` these full names, which move from whatever had them."""
+        current = self.tags()
+        if any(name not in current or current[name].digest != descriptor.digest for name in names):
+            self.edit_tags(lambda tags: tags.update(dict.fromkeys(names, descriptor.plain())))
+
+    def untag(self, name: str) -> None:
+        self.edit_tags(lambda tags: tags.pop(name, None) and None)
+
+    def lookup(self, text: str) -> tuple[str | None, Descriptor] | None:
+        """What a user means by `text`: a name (short ones try localhost/ first), a digest or its beginning.
+
+        Returns the full name (None when it was named by digest) and the descriptor. Raises
+        StoreError when a short digest fits several images, UsageError when `text` is no name.
+        """
+        tags = self.tags()
+        if match := _SHORT_DIGEST.fullmatch(text):
+            found = {d.digest: d for d in tags.values() if d.digest.startswith(f"sha256:{match[1]}")}
+            if len(found) > 1:
+                raise StoreError(f"{text} is the beginning of {len(found)} digests", hint="write more of it")
+            if found:
+                return None, next(iter(found.values()))
+            if text.startswith("sha256:"):
+                return self._untagged(text)
+        for name in names_for(text):
+            if name in tags:
+                return name, tags[name]
+        return None
+
+    def _untagged(self, digest: str) -> tuple[None, Descriptor] | None:
+        """A manifest that has no name but is there (an old build, a step)."""
+        path = self.images.blob_path(digest) if len(digest) == 71 else None
+        if path is None or not path.is_file():
+            return None
+        return None, Descriptor(image.MANIFEST, digest, path.stat().st_size)
+
+    def find(self, text: str, platform: Platform | None = None) -> tuple[str | None, Image]:
+        """`lookup`, and the image itself. Raises StoreError with near names when there is none."""
+        found = self.lookup(text)
+        if found is None:
+            raise StoreError(f"no image {text!r} in the store", hint=self._near(text))
+        return found[0], self.images.image(found[1], platform)
+
+    def _near(self, text: str) -> str:
+        import difflib
+
+        names = {name.removeprefix("localhost/").removesuffix(":latest"): name for name in self.tags()}
+        near = difflib.get_close_matches(text.removesuffix(":latest"), names, 1)
+        return f"did you mean {near[0]}?" if near else "orca images lists what is there; orca pull gets more"
+
+    # -- snapshots
+
+    def snapshot(self, name: str) -> Path:
+        """The root of the tree that a snapshot holds."""
+        if not re.fullmatch(r"[a-z0-9]{4,32}", name):
+            raise StoreError(f"bad snapshot name {name[:40]!r}")
+        return self.root / "snapshots" / name / "fs"
+
+    def has_snapshots(self, names: tuple[str, ...]) -> bool:
+        return all(self.snapshot(name).is_dir() for name in names)
+
+    # -- steps
+
+    def _step_path(self, key: str) -> Path:
+        if not _KEY.fullmatch(key):
+            raise StoreError(f"bad step key {key[:80]!r}")
+        return self.root / "steps" / key[:2] / key
+
+    def step(self, key: str) -> StepRecord | None:
+        """The record under `key`, if the blobs it names are still there."""
+        value = files.read_json(self._step_path(key))
+        if not isinstance(value, dict):
+            return None
+        try:
+            record = StepRecord.from_json(value)
+        except (KeyError, TypeError, AttributeError, image.ImageError):
+            return None
+        there = self.images.has(record.manifest) and (record.layer is None or self.images.has(record.layer))
+        return record if there and record.key == key else None
+
+    def put_step(self, record: StepRecord) -> None:
+        """Remember a step. A record with the same key is replaced."""
+        path = self._step_path(record.key)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        files.write_json(path, record.to_json(), durable=False)
+
+    def steps(self) -> Iterator[StepRecord]:
+        """Every readable record."""
+        for path in sorted((self.root / "steps").glob("*/*")):
+            if _KEY.fullmatch(path.name) and (record := self.step(path.name)):
+                yield record
+
+    # -- scratch
+
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A new directory below work/ that is removed at the end; a killed owner's is swept by `sweep`."""
+        path = self.root / "work" / secrets.token_hex(4)
+        with files.lock(path.with_suffix(".lock")):
+            try:
+                path.mkdir(mode=0o700)
+                yield path
+            except OSError as error:
+                if error.errno in files._FULL:
+                    raise files.explain(error, "building") from error
+                raise
+            finally:
+                files.remove_tree(path)
+                path.with_suffix(".lock").unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove the scratch directories of processes that are gone."""
+        for path in (self.root / "work").glob("*.lock"):
+            with files.lock(path, wait=False) as held:
+                if held:
+                    files.remove_tree(path.with_suffix(""))
+                    path.unlink(missing_ok=True)
+
+
+def names_for(text: str) -> tuple[str, ...]:
+    """The full names that `text` may stand for, most likely first."""
+    found = reference.parse(text).tagged()
+    return (str(found),) if found.registry else (str(found.at(reference.LOCAL)), str(found))
