@@ -121,7 +121,9 @@ def debian_layout() -> Layout:
     work.mkdir()
     try:
         _bootstrap(work / "root.tar")
-        layout_from_tar(work / "root.tar", Layout(work / "oci", layout.tag), ["--config.cmd=bash", f"--config.env={PATH_ENV}"])
+        layout_from_tar(
+            work / "root.tar", Layout(work / "oci", layout.tag), ["--config.cmd=bash", f"--config.env={PATH_ENV}"]
+        )
         (work / "oci").rename(layout.path)
     finally:
         shutil.rmtree(work)
@@ -150,5 +152,3 @@ def _bootstrap(tar: Path) -> None:
     # mmdebstrap leaves out /dev itself with what is in it.
     with tarfile.open(tar, "a") as t:
         _add(t, "./dev", 0o755, kind=tarfile.DIRTYPE)
-
-
