@@ -10,8 +10,8 @@ from typing import Any
 from orca import events
 from orca.ui import human
 from orca.ui.escape import strip_controls, visible
-from orca.ui.failure import render_warning
 from orca.ui.terminal import Terminal, styled
+from orca.ui.wording import amount, heading, summary
 
 PROGRESS_EVERY = 5.0
 """Seconds between two lines on the same pull or commit."""
@@ -85,6 +85,8 @@ class PlainView:
 
     def warned(self, event: events.Warned) -> None:
         """The warning, as errors look."""
+        from orca.ui.failure import render_warning  # most builds have nothing to warn of
+
         self.say(render_warning(event, color=self.color, width=self.width()))
 
     def ended(self, event: events.BuildFinished) -> None:
@@ -109,35 +111,6 @@ class PlainView:
         events.Warned: warned,
         events.BuildFinished: ended,
     }
-
-
-def heading(event: events.BuildStarted) -> str:
-    """What is built out of what, in one line."""
-    names = f" {visible(', '.join(event.tags))}" if event.tags else ""
-    return f"Building{names} from {visible(event.dockerfile)}: {human.count(event.steps, 'step')}"
-
-
-def amount(event: events.Progress) -> str:
-    """How far it is: "1.0 MB of 12.3 MB", "17 of 20 files"."""
-    if event.unit == "B":
-        done = human.size(event.done)
-        return done if event.total is None else f"{done} of {human.size(event.total)}"
-    total = "" if event.total is None else f" of {event.total}"
-    return f"{event.done}{total} {visible(event.unit)}"
-
-
-def summary(event: events.BuildFinished) -> list[tuple[str, str]]:
-    """The finished image: its names, its digest, then size, layers, time and what was cached."""
-    cached = {0: "nothing cached", event.steps: "all cached"}.get(
-        event.cached, f"{event.cached} of {human.count(event.steps, 'step')} cached"
-    )
-    facts = (
-        f"{human.size(event.size)} in {human.count(event.layers, 'layer')}",
-        human.seconds(event.seconds),
-        cached,
-    )
-    names = [(visible(name), "bold green") for name in event.names] or [("Built without a name", "bold green")]
-    return [*names, (f"  {visible(event.digest)}", ""), (f"  {' · '.join(facts)}", "dim")]
 
 
 @contextmanager

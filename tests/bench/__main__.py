@@ -24,10 +24,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from data import copy_context, run_context  # noqa: E402
-from sides import BASE, ORCA, BareRunc, Buildah, Orca  # noqa: E402
-from support.images import Layout, busybox_layout, debian_layout  # noqa: E402
-from support.proc import Failed, run  # noqa: E402
+from data import copy_context, run_context
+from sides import BASE, ORCA, BareRunc, Buildah, Orca
+from support.images import Layout, busybox_layout, debian_layout
+from support.proc import Failed, run
 
 Side = Buildah | Orca
 
@@ -47,7 +47,14 @@ class Case:
 CASES = (
     Case("run-cold", "20 RUNs, --no-cache", "run", cold=True, target=0.4),
     Case("run-warm", "20 RUNs, all cached", "run", cold=False, target=0.5),
-    Case("run-net", "20 RUNs, --no-cache, orca with a network of its own for each", "run", True, None, "default"),
+    Case(
+        "run-net",
+        "20 RUNs, --no-cache, orca with a network of its own for each",
+        "run",
+        cold=True,
+        target=None,
+        network="default",
+    ),
     Case("copy-cold", "COPY of 10,000 files, 80 MB", "copy", cold=True, target=0.6),
     Case("copy-warm", "the same again", "copy", cold=False, target=0.15),
 )

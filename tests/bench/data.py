@@ -22,7 +22,7 @@ def copy_context(path: Path, base: str) -> None:
     """A Dockerfile with one COPY, of 10,000 files in 250 directories that hold 80 MB together.
 
     Sizes are log-normal, as in source trees: half of the files are below 3 KB, a few are of 100 KB and more. Four of
-    five are text of a small vocabulary, which gzip makes four times smaller; the fifth is noise that nothing makes smaller.
+    five are text of a small vocabulary, which gzip makes three times smaller; the fifth is noise that stays as it is.
     """
     rng = random.Random(SEED)
     words = [bytes(rng.choices(b"abcdefghijklmnopqrstuvwxyz_", k=rng.randint(2, 11))) for _ in range(4_000)]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import inspect
 import io
 import os
 import shutil
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,19 @@ class Layout:
     def ref(self) -> str:
         """As skopeo spells it."""
         return f"oci:{self.path}:{self.tag}"
+
+
+def once(path: Path, make: Callable[[Path], object]) -> Path:
+    """`path`, made by `make` if nobody has made it; one process makes it while the others wait."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(path.name + ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            part = path.with_name(path.name + ".part")
+            shutil.rmtree(part, ignore_errors=True)
+            make(part)
+            part.rename(path)
+    return path
 
 
 def layout_from_tar(tar: Path, layout: Layout, config: Sequence[str]) -> Layout:

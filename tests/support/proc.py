@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -44,12 +45,18 @@ def run(
     stdin: str | bytes = b"",
     check: bool = True,
     timeout: float = 180,
+    ids: tuple[int, int] | None = None,
 ) -> Result:
-    """Run `argv` to its end. Its standard input is `stdin`, never a terminal. Raise `Failed` if `check`."""
+    """Run `argv` to its end. Its standard input is `stdin`, never a terminal. Raise `Failed` if `check`.
+
+    `ids`: the user and group that it runs as, with no other groups.
+    """
     args = tuple(os.fspath(a) for a in argv)
     data = stdin.encode() if isinstance(stdin, str) else stdin
     try:
-        done = subprocess.run(args, input=data, capture_output=True, env=env, cwd=cwd, timeout=timeout, check=False)
+        done = subprocess.run(
+            args, input=data, capture_output=True, env=env, cwd=cwd, timeout=timeout, check=False, **_as(ids)
+        )
     except subprocess.TimeoutExpired as e:
         said = b"".join(s for s in (e.stdout, e.stderr) if s).decode(errors="replace")
         raise Failed(f"$ {shlex.join(args)}\n-> still running after {timeout} s\n{said}") from None
@@ -59,16 +66,35 @@ def run(
     return result
 
 
+def _as(ids: tuple[int, int] | None) -> dict[str, Any]:
+    """`ids` as `subprocess` wants to be told."""
+    return {"user": ids[0], "group": ids[1], "extra_groups": [], "umask": 0o022} if ids else {}
+
+
 def die_with_parent() -> None:
     """For `preexec_fn`: the child gets SIGKILL when the thread that started it ends, whatever ends it."""
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def start(argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-    """Start a server that writes to `log` and dies with us."""
+def start(
+    argv: Sequence[str | os.PathLike[str]],
+    *,
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+    ids: tuple[int, int] | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start a process that writes all it says to `log` and dies with us."""
     with log.open("ab") as out:
         return subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env, preexec_fn=die_with_parent
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            env=env,
+            cwd=cwd,
+            preexec_fn=die_with_parent,
+            **_as(ids),
         )
 
 

@@ -1,0 +1,134 @@
+"""Instructions that write files: COPY, ADD, WORKDIR. Pure."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from orca.dispatch.ops import DirectoryOp, FileOp, Step
+from orca.dispatch.settings import Settings
+from orca.dispatch.state import State
+from orca.dockerfile import instructions as i
+from orca.dockerfile import words
+from orca.errors import NotYet
+from orca.plan.scope import location
+
+_URL = re.compile(r"(?:https?|git|ssh)://|git@|[^/]+\.git(?:#|$)", re.IGNORECASE)
+
+
+def absolute(path: str, directory: str) -> str:
+    """`path` below the working directory, cleaned; a final slash stays, because COPY gives it a meaning."""
+    joined = posixpath.join("/", directory, path)
+    clean = posixpath.normpath(joined).replace("//", "/", 1)
+    trailing = path.endswith("/") or posixpath.basename(path) in (".", "..")
+    return clean + "/" if trailing and clean != "/" else clean
+
+
+def workdir(instruction: i.Workdir, state: State, settings: Settings) -> Step:
+    word = settings.scope.expand(instruction.path, state.lookup, instruction)
+    if not word:
+        raise settings.scope.error("WORKDIR is empty after its variables were expanded", instruction)
+    path = absolute(word, state.config.working_dir).rstrip("/") or "/"
+    if re.match(r"/(proc|sys|dev)(/|$)", path):
+        hint = "/proc, /sys and /dev belong to the container that runs, not to the image"
+        raise settings.scope.error(f"WORKDIR {path} is not allowed", instruction, hint)
+    changed = replace(state, config=replace(state.config, working_dir=path))
+    return Step(instruction, DirectoryOp(path, state.config.user), changed, f"WORKDIR {path}")
+
+
+def _not_yet(at: i.Instruction, settings: Settings, what: str) -> NotYet:
+    return NotYet(
+        f"{what} is not supported yet", hint="orca build --help lists what is",
+        location=location(settings.scope.source, at.span),
+    )  # fmt: skip
+
+
+def _mode(text: str | None, at: i.Instruction, state: State, settings: Settings) -> int | None:
+    if text is None:
+        return None
+    word = settings.scope.expand(text, state.lookup, at)
+    if re.fullmatch(r"[0-7]{1,5}", word) and int(word, 8) <= 0o7777:
+        return int(word, 8)
+    if re.fullmatch(r"[ugoa]*[-+=][rwxXst]*(,[ugoa]*[-+=][rwxXst]*)*", word):
+        raise _not_yet(at, settings, f"the symbolic mode --chmod={word}")
+    raise settings.scope.error(f"bad mode --chmod={word}", at, "write an octal mode such as 644 or 0755")
+
+
+def _contents(docs: Sequence[i.Heredoc], at: i.Instruction, state: State, settings: Settings) -> tuple[i.Heredoc, ...]:
+    """The heredocs with their bodies expanded where the word was not quoted."""
+    return tuple(
+        replace(doc, body=_expand_body(doc.body, at, state, settings), expand=False) if doc.expand else doc
+        for doc in docs
+    )
+
+
+def _expand_body(body: str, at: i.Instruction, state: State, settings: Settings) -> str:
+    try:
+        return words.expand_body(body, state.lookup, settings.scope.source.escape)
+    except words.WordError as error:
+        raise settings.scope.error(error.message, at, error.hint) from error
+
+
+def _file_op(instruction: i.Copy | i.Add, state: State, settings: Settings, *, unpack: bool) -> FileOp:
+    expand = settings.scope.expand
+    sources = tuple(expand(word, state.lookup, instruction) for word in instruction.sources)
+    if not all(sources):
+        raise settings.scope.error("a source is empty after its variables were expanded", instruction)
+    target = expand(instruction.destination, state.lookup, instruction)
+    if not target:
+        raise settings.scope.error("the destination is empty after its variables were expanded", instruction)
+    contents = _contents(instruction.heredocs, instruction, state, settings)
+    chown = None if instruction.chown is None else expand(instruction.chown, state.lookup, instruction)
+    return FileOp(
+        sources,
+        absolute(target, state.config.working_dir),
+        contents,
+        chown=chown or None,
+        chmod=_mode(instruction.chmod, instruction, state, settings),
+        unpack=unpack,
+    )
+
+
+def _history(keyword: str, flags: Sequence[tuple[str, str | None]], op: FileOp) -> str:
+    shown = [f"--{name}={text}" for name, text in flags if text is not None]
+    docs = [f"<<{doc.name}" for doc in op.contents]
+    return " ".join([keyword, *shown, *op.sources, *docs, op.destination, "# orca"])
+
+
+def _refuse(instruction: i.Copy | i.Add, settings: Settings, flags: Sequence[tuple[str, object]]) -> None:
+    for name, value in flags:
+        if value not in (None, False, ()):
+            raise _not_yet(instruction, settings, f"{instruction.keyword} --{name}")
+
+
+def copy(instruction: i.Copy, state: State, settings: Settings) -> Step:
+    _refuse(
+        instruction,
+        settings,
+        [("link", instruction.link), ("parents", instruction.parents), ("exclude", instruction.exclude)],
+    )
+    op = replace(_file_op(instruction, state, settings, unpack=False), from_=instruction.from_)
+    flags = [("from", instruction.from_), ("chown", op.chown), ("chmod", instruction.chmod)]
+    return Step(instruction, op, state, _history("COPY", flags, op))
+
+
+def add(instruction: i.Add, state: State, settings: Settings) -> Step:
+    _refuse(
+        instruction,
+        settings,
+        [
+            ("link", instruction.link), ("exclude", instruction.exclude), ("checksum", instruction.checksum),
+            ("keep-git-dir", instruction.keep_git_dir),
+        ],
+    )  # fmt: skip
+    if instruction.unpack is not None:
+        raise _not_yet(instruction, settings, "ADD --unpack")
+    op = _file_op(instruction, state, settings, unpack=True)
+    for source in op.sources:
+        if _URL.match(source):
+            raise _not_yet(instruction, settings, f"ADD from {source.split('?')[0][:80]}")
+    return Step(instruction, op, state, _history("ADD", [("chown", op.chown), ("chmod", instruction.chmod)], op))
+
+

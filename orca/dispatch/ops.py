@@ -1,0 +1,133 @@
+"""Ops: what an instruction will do, as data. An op describes itself; only `executor` does it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from orca.dispatch.state import State
+from orca.dockerfile.instructions import Heredoc, Instruction
+
+
+@dataclass(frozen=True)
+class Op:
+    """Base of all."""
+
+    def describe(self) -> str:
+        """One sentence for a learner: what will happen."""
+        raise NotImplementedError
+
+    def ingredients(self) -> dict[str, Any]:
+        """What the result depends on besides the steps before and files (those the executor adds)."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class ConfigOp(Op):
+    """Only the image config changes. `change` says how, in the words of history."""
+
+    change: str
+    history: bool = True
+
+    def describe(self) -> str:
+        if not self.history:
+            return "Nothing is written: the value exists only while the image is built."
+        return "Only the image config changes: umoci writes a new config and manifest, no layer."
+
+    def ingredients(self) -> dict[str, Any]:
+        return {"config": self.change}
+
+
+@dataclass(frozen=True)
+class DirectoryOp(Op):
+    """WORKDIR: make the directory (with parents, owned by `user`) if it is not there."""
+
+    path: str
+    user: str
+
+    def describe(self) -> str:
+        return f"{self.path} becomes the working directory; if the image has no such directory, a layer adds it."
+
+    def ingredients(self) -> dict[str, Any]:
+        return {"directory": self.path, "user": self.user}
+
+
+@dataclass(frozen=True)
+class FileOp(Op):
+    """COPY and ADD. `sources` are expanded patterns; `destination` is absolute, its final slash kept.
+
+    `from_` is a stage's name or number or an image, None for the build context. `contents` are the
+    heredocs with their bodies expanded. `unpack` is ADD's way with local archives.
+    """
+
+    sources: tuple[str, ...]
+    destination: str
+    contents: tuple[Heredoc, ...] = ()
+    from_: str | None = None
+    chown: str | None = None
+    chmod: int | None = None
+    unpack: bool = False
+
+    def describe(self) -> str:
+        where = f"from {self.from_}" if self.from_ else "from the build context"
+        what = ", ".join([*self.sources, *(f"<<{doc.name}" for doc in self.contents)])
+        archives = " Archives among them are unpacked." if self.unpack else ""
+        return f"{what} {where} is written through an overlay to {self.destination}; what is new becomes a layer.{archives}"
+
+    def ingredients(self) -> dict[str, Any]:
+        return {
+            "copy": list(self.sources),
+            "to": self.destination,
+            "contents": [[doc.name, doc.body] for doc in self.contents],
+            "from": self.from_,
+            "chown": self.chown,
+            "chmod": self.chmod,
+            "unpack": self.unpack,
+        }
+
+
+@dataclass(frozen=True)
+class ExecOp(Op):
+    """RUN. `environment` holds all but HOME; `hidden` are the names that no key may depend on.
+
+    `script` is a file to execute (a heredoc that begins with `#!`), mounted for this run only.
+    """
+
+    argv: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...]
+    hidden: frozenset[str]
+    directory: str
+    user: str
+    network: str
+    hosts: tuple[tuple[str, str], ...] = ()
+    script: str | None = None
+
+    def describe(self) -> str:
+        network = {
+            "default": "with a network of its own, reached through slirp4netns",
+            "none": "without a network",
+            "host": "in the host's network",
+        }[self.network]
+        who = f"user {self.user}" if self.user else "root"
+        return f"runc runs the command as {who}, {network}; what it changes in the overlay becomes a layer."
+
+    def ingredients(self) -> dict[str, Any]:
+        return {
+            "run": list(self.argv),
+            "env": sorted([name, text] for name, text in self.environment if name not in self.hidden),
+            "cwd": self.directory,
+            "user": self.user,
+            "network": self.network,
+            "hosts": [list(pair) for pair in self.hosts],
+            "script": self.script,
+        }
+
+
+@dataclass(frozen=True)
+class Step:
+    """One instruction translated: the op, the state after it, and what history shall say."""
+
+    instruction: Instruction
+    op: Op
+    state: State
+    history: str

@@ -1,0 +1,118 @@
+"""The runtime spec's config.json for one container. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orca.oci import seccomp
+
+CAPABILITIES = tuple(
+    f"CAP_{name}"
+    for name in (
+        "CHOWN DAC_OVERRIDE FSETID FOWNER MKNOD NET_RAW SETGID SETUID SETFCAP SETPCAP "
+        "NET_BIND_SERVICE SYS_CHROOT KILL AUDIT_WRITE"
+    ).split()
+)
+_MASKED = (
+    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+    "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats",
+    "/sys/devices/virtual/powercap", "/sys/firmware",
+)  # fmt: skip
+_READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+_QUIET = ["nosuid", "noexec", "nodev"]
+
+
+@dataclass(frozen=True)
+class Process:
+    """Who runs what where. `groups` are supplementary group ids."""
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    directory: str
+    uid: int = 0
+    gid: int = 0
+    groups: tuple[int, ...] = ()
+    terminal: bool = False
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A bind mount into the container."""
+
+    source: str
+    destination: str
+    options: tuple[str, ...] = ("bind", "ro", "nosuid", "nodev", "noexec")
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "destination": self.destination,
+            "type": "bind",
+            "source": self.source,
+            "options": list(self.options),
+        }
+
+
+def config(
+    process: Process,
+    root: str,
+    *,
+    hostname: str,
+    architecture: str,
+    netns: str | None,
+    mounts: Sequence[Mount] = (),
+    annotations: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """A whole config.json. `netns` is the path of a network namespace, None for the surrounding one.
+
+    There are no cgroups and no resource limits in it: an ordinary user may set none.
+    """
+    capabilities = list(CAPABILITIES)
+    # A user other than root has no effective ones; execve keeps what the bounding set leaves to set-uid files.
+    held = capabilities if process.uid == 0 else []
+    return {
+        "ociVersion": "1.0.2",
+        "process": {
+            "terminal": process.terminal,
+            "user": {"uid": process.uid, "gid": process.gid, "umask": 0o022, "additionalGids": list(process.groups)},
+            "args": list(process.argv),
+            "env": [f"{name}={text}" for name, text in process.environment.items()],
+            "cwd": process.directory,
+            "capabilities": {"bounding": capabilities, "effective": held, "permitted": held},
+            "noNewPrivileges": False,
+        },
+        "root": {"path": root, "readonly": False},
+        "hostname": hostname,
+        "mounts": [*_system_mounts(own_network=netns is not None), *(mount.to_json() for mount in mounts)],
+        "annotations": dict(annotations or {}),
+        "linux": {
+            "namespaces": [
+                *({"type": kind} for kind in ("pid", "ipc", "uts", "mount")),
+                *([{"type": "network", "path": netns}] if netns else []),
+            ],
+            "seccomp": seccomp.profile(architecture),
+            "maskedPaths": list(_MASKED),
+            "readonlyPaths": list(_READONLY),
+        },
+    }
+
+
+def _system_mounts(*, own_network: bool) -> list[dict[str, Any]]:
+    def mount(destination: str, kind: str, source: str, options: list[str]) -> dict[str, Any]:
+        return {"destination": destination, "type": kind, "source": source, "options": options}
+
+    # sysfs shows the network namespace it was mounted in; the host's may only be bound, and read-only.
+    sys_ = (
+        mount("/sys", "sysfs", "sysfs", [*_QUIET, "ro"])
+        if own_network
+        else mount("/sys", "bind", "/sys", ["rbind", *_QUIET, "ro"])
+    )
+    return [
+        mount("/proc", "proc", "proc", list(_QUIET)),
+        mount("/dev", "tmpfs", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount("/dev/pts", "devpts", "devpts", ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+        mount("/dev/shm", "tmpfs", "shm", [*_QUIET, "mode=1777", "size=65536k"]),
+        mount("/dev/mqueue", "mqueue", "mqueue", list(_QUIET)),
+        sys_,
+    ]  # fmt: skip

@@ -1,0 +1,171 @@
+"""The stage graph: which stages a Dockerfile has, what each needs, which ones a target reaches. Pure."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from orca.dockerfile.instructions import Arg, Copy, Dockerfile, From, Instruction
+from orca.errors import UsageError
+from orca.oci import platform as platforms
+from orca.oci.platform import Platform
+from orca.plan.scope import Scope
+
+SCRATCH = "scratch"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage. `base` is the index of an earlier stage, or the name of an image, or "scratch".
+
+    `first_step` is the number of its FROM among the steps of the build.
+    """
+
+    index: int
+    name: str | None
+    origin: From
+    base: int | str
+    platform: Platform
+    instructions: tuple[Instruction, ...]
+    needs: frozenset[int]
+    first_step: int = 0
+
+    @property
+    def label(self) -> str:
+        """How the screen calls it: its name, or its number."""
+        return self.name or str(self.index)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The stages that will be built, in Dockerfile order, and the one that becomes the image."""
+
+    stages: Mapping[int, Stage]
+    target: Stage
+    names: Mapping[str, int]
+    total_steps: int
+
+    def find(self, word: str, before: int) -> int | None:
+        """The index of the stage that `--from=word` in stage `before` means, None when it is no stage."""
+        name = word.lower()
+        if name in self.names:
+            return self.names[name]
+        return int(word) if word.isdigit() and int(word) < before else None
+
+
+def split(source: Dockerfile) -> tuple[tuple[Arg, ...], list[tuple[From, tuple[Instruction, ...]]]]:
+    """The ARGs before the first FROM, and each FROM with the instructions of its stage."""
+    global_args: list[Arg] = []
+    stages: list[tuple[From, list[Instruction]]] = []
+    for instruction in source.instructions:
+        if isinstance(instruction, From):
+            stages.append((instruction, []))
+        elif stages:
+            stages[-1][1].append(instruction)
+        elif isinstance(instruction, Arg):
+            global_args.append(instruction)
+    return tuple(global_args), [(origin, tuple(rest)) for origin, rest in stages]
+
+
+def _copied_from(instruction: Instruction) -> Iterator[tuple[Instruction, str]]:
+    """The --from of a COPY."""
+    if isinstance(instruction, Copy) and instruction.from_ is not None:
+        yield instruction, instruction.from_
+
+
+def make_plan(source: Dockerfile, scope: Scope, *, target: str | None, platform: Platform) -> Plan:
+    """Resolve FROMs and --froms. Raises DockerfileError at the line, UsageError for an unknown target."""
+    _, parts = split(source)
+    names: dict[str, int] = {}
+    stages: list[Stage] = []
+    for index, (origin, body) in enumerate(parts):
+        stages.append(_stage(index, origin, body, names, scope, platform, _all_names(parts)))
+        if origin.stage:
+            names[origin.stage] = index
+    wanted = _target(stages, names, target)
+    return _reach(stages, wanted, names)
+
+
+def _all_names(parts: list[tuple[From, tuple[Instruction, ...]]]) -> dict[str, int]:
+    return {origin.stage: index for index, (origin, _) in enumerate(parts) if origin.stage}
+
+
+def _stage(
+    index: int,
+    origin: From,
+    body: tuple[Instruction, ...],
+    names: Mapping[str, int],
+    scope: Scope,
+    default: Platform,
+    later: Mapping[str, int],
+) -> Stage:
+    image = scope.expand(origin.image, scope.in_from, origin)
+    if not image:
+        hint = "give the ARG a default, or --build-arg"
+        raise scope.error(f"FROM {origin.image} is empty after its variables were expanded", origin, hint)
+    base: int | str = names.get(image.lower(), image)
+    platform = default
+    if origin.platform is not None:
+        text = scope.expand(origin.platform, scope.in_from, origin)
+        try:
+            platform = platforms.parse(text) if text else default
+        except UsageError as error:
+            raise scope.error(error.message, origin, error.hint) from error
+    needs = {base} if isinstance(base, int) else set()
+    for instruction in body:
+        for at, word in _copied_from(instruction):
+            found = _from_stage(word, index, names, later, scope, at)
+            needs |= {found} if found is not None else set()
+    return Stage(index, origin.stage, origin, base, platform, body, frozenset(needs))
+
+
+def _from_stage(
+    word: str, index: int, names: Mapping[str, int], later: Mapping[str, int], scope: Scope, at: Instruction
+) -> int | None:
+    """The stage that `--from=word` means. A stage that comes later, or is this one, is an error."""
+    if "$" in word:
+        hint = "name a stage with FROM $IMAGE AS name, and copy from that"
+        raise scope.error("variables are not expanded in --from", at, hint)
+    name = word.lower()
+    if name in names:
+        return names[name]
+    if name in later or word.isdigit():
+        number = later.get(name, int(word) if word.isdigit() else 0)
+        if number < index:
+            return number
+        what = "this stage itself" if number == index else "a later stage"
+        raise scope.error(f"--from={word} names {what}", at, "a stage can copy only from those above it")
+    return None
+
+
+def _target(stages: list[Stage], names: Mapping[str, int], target: str | None) -> Stage:
+    if target is None:
+        return stages[-1]
+    if target.lower() in names:
+        return stages[names[target.lower()]]
+    if target.isdigit() and int(target) < len(stages):
+        return stages[int(target)]
+    near = difflib.get_close_matches(target.lower(), names, 1)
+    there = ", ".join(names) or f"0 to {len(stages) - 1}"
+    raise UsageError(
+        f"no stage {target!r} in the Dockerfile", hint=f"did you mean {near[0]}?" if near else f"it has: {there}"
+    )
+
+
+def _reach(stages: list[Stage], wanted: Stage, names: Mapping[str, int]) -> Plan:
+    """Keep what `wanted` needs, and number its steps in Dockerfile order."""
+    reached, queue = set(), [wanted.index]
+    while queue:
+        index = queue.pop()
+        if index not in reached:
+            reached.add(index)
+            queue.extend(stages[index].needs)
+    kept: dict[int, Stage] = {}
+    step = 1
+    for stage in stages:
+        if stage.index in reached:
+            kept[stage.index] = Stage(**{**vars(stage), "first_step": step})
+            step += 1 + len(stage.instructions)
+    return Plan(kept, kept[wanted.index], names, step - 1)
+

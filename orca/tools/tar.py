@@ -1,0 +1,26 @@
+"""GNU tar's command lines for layers: the same tree always gives the same bytes. Pure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from orca.tools.command import Command
+
+
+def create(root: Path, listing: Path, *, clamp: int | None = None) -> Command:
+    """The entries that `listing` names (NUL after each, in order) below `root`, as a tar on standard output.
+
+    Whole-second times, numeric owners, no access or change times; overlay's own attributes stay out.
+    `clamp` is SOURCE_DATE_EPOCH: no time is later.
+    """
+    times = (f"--mtime=@{clamp}", "--clamp-mtime") if clamp is not None else ()
+    return Command(
+        (
+            "tar", "--create", "--file=-", "--format=posix",
+            "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime,delete=mtime",
+            "--numeric-owner", "--xattrs", "--xattrs-include=user.*", "--xattrs-include=security.capability",
+            "--xattrs-exclude=user.overlay.*", *times,
+            "--no-recursion", "--null", "--no-verbatim-files-from", f"--directory={root}", f"--files-from={listing}",
+        ),
+        "pack what the step changed",
+    )  # fmt: skip
