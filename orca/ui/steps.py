@@ -23,6 +23,7 @@ SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _TIME = 6  # columns of the last column: "1m 23s", "cached"
 _LONGEST = 2000  # characters of an output line that are looked at: a screen is never that wide
 _MAKES_LAYER = ("RUN", "COPY", "ADD")
+_HELPERS = ("slirp4netns", "pasta")  # they only wait while another tool works: their time says little
 
 Outcome = Literal["running", "done", "cached", "failed", "stopped"]
 
@@ -137,7 +138,8 @@ def _facts(step: Step, now: float) -> list[tuple[float, str]]:
     facts = []
     for tool in step.spent | running:
         total = step.spent.get(tool, 0.0) + running.get(tool, 0.0)
-        facts.append((total, f"{visible(tool)} {_so_far(total) if tool in running else human.seconds(total)}"))
+        weight = 0.0 if tool in _HELPERS else total
+        facts.append((weight, f"{visible(tool)} {_so_far(total) if tool in running else human.seconds(total)}"))
     if step.layer:
         facts.append((0.0, human.size(step.layer)))
     return facts
