@@ -104,6 +104,9 @@ def replace(value: str, pattern: str, replacement: str, every: bool) -> str:
 
 def _matches(pattern: Pattern, value: str) -> Iterator[tuple[int, int]]:
     """All matches from left to right; none that is empty right after another one."""
+    if len(pattern.runs) == 1:  # only such a pattern can match often
+        yield from (found.span() for found in _compiled(pattern.runs[0]).finditer(value))
+        return
     position, last = 0, -1
     while position <= len(value) and (found := pattern.search(value, position)):
         start, end = found
