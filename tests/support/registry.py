@@ -40,7 +40,15 @@ class Registry:
         """Push an image as `library/NAME`, where `FROM name` finds it."""
         location = f"{self.address}/library/{name}"
         digest = self.root / "digest"
-        run("skopeo", "copy", "-q", "--dest-tls-verify=false", f"--digestfile={digest}", layout.ref, f"docker://{location}")
+        run(
+            "skopeo",
+            "copy",
+            "-q",
+            "--dest-tls-verify=false",
+            f"--digestfile={digest}",
+            layout.ref,
+            f"docker://{location}",
+        )
         return RegistryImage(name, location, digest.read_text().strip())
 
     def write_registries_conf(self, path: Path) -> Path:
