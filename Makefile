@@ -44,6 +44,7 @@ install: .venv/.run ## put orca in PREFIX (/usr/local for root, ~/.local otherwi
 	install -d $(PREFIX)/bin
 	ln -sf $(PREFIX)/lib/orca/bin/orca $(PREFIX)/bin/orca
 
-clean: ## remove .venv and what the tools left in the checkout
+clean: ## remove .venv, .demo and what the tools left in the checkout
+	@python3 fixtures/demo.py --clean
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find orca tests -name __pycache__ -prune -exec rm -rf {} +
