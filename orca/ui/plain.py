@@ -49,7 +49,8 @@ class PlainView:
     def began(self, event: events.BuildStarted) -> None:
         """What is built out of what."""
         self._steps = event.steps
-        self.say(heading(event))
+        for line in heading(event, self.width()):
+            self.say(line)
 
     def started(self, event: events.StepStarted) -> None:
         """The instruction."""
@@ -91,7 +92,7 @@ class PlainView:
 
     def ended(self, event: events.BuildFinished) -> None:
         """The image."""
-        for text, style in summary(event):
+        for text, style in summary(event, self.width()):
             self.say(styled(text, style, color=self.color))
 
     def silent(self, event: events.Event) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from orca import events
 from orca.ui.screen import MovingScreen, Screen, StillScreen
 from orca.ui.steps import Frame, Step, screen_lines, step_line
-from orca.ui.terminal import Terminal, spelled, styled
+from orca.ui.terminal import Span, Terminal, spelled, styled
 from orca.ui.wording import heading, summary
 
 FRAMES_PER_SECOND = 10
@@ -99,6 +99,10 @@ class LiveView:
                 step.end("stopped", now - step.began)
             self._print(step, frame)
 
+    def _say(self, *spans: Span) -> None:
+        """Lines of one style each, to be printed for good."""
+        self._above += [styled(text, style, color=self._terminal.color) for text, style in spans]
+
     def _step(self, number: int | None, text: str = "") -> Step:
         """The step of that number; calls that belong to none share number 0, below the others."""
         key = number or 0
@@ -109,7 +113,7 @@ class LiveView:
 
     def _began(self, event: events.BuildStarted) -> None:
         self._total = event.steps
-        self._above.append(styled(heading(event), "dim", color=self._terminal.color))
+        self._say(*((line, "dim") for line in heading(event, self._terminal.width)))
 
     def _started(self, event: events.StepStarted) -> None:
         self._step(event.step, event.text)
@@ -160,7 +164,7 @@ class LiveView:
 
     def _ended(self, event: events.BuildFinished) -> None:
         self._print_all()
-        self._above += ["", *(styled(text, style, color=self._terminal.color) for text, style in summary(event))]
+        self._say(("", ""), *summary(event, self._terminal.width))
 
     def _nothing(self, event: events.Event) -> None:
         """Not on this screen."""

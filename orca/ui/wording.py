@@ -7,10 +7,11 @@ from orca.ui import human
 from orca.ui.escape import visible
 
 
-def heading(event: events.BuildStarted) -> str:
-    """What is built out of what, in one line."""
+def heading(event: events.BuildStarted, width: int) -> list[str]:
+    """What is built out of what."""
     names = f" {visible(', '.join(event.tags))}" if event.tags else ""
-    return f"Building{names} from {visible(event.dockerfile)}: {human.count(event.steps, 'step')}"
+    text = f"Building{names} from {visible(event.dockerfile)}: {human.count(event.steps, 'step')}"
+    return human.wrap(text, width, indent="  ")
 
 
 def amount(event: events.Progress) -> str:
@@ -22,8 +23,8 @@ def amount(event: events.Progress) -> str:
     return f"{event.done}{total} {visible(event.unit)}"
 
 
-def summary(event: events.BuildFinished) -> list[tuple[str, str]]:
-    """The finished image: its names, its digest, then size, layers, time and what was cached."""
+def summary(event: events.BuildFinished, width: int) -> list[tuple[str, str]]:
+    """The finished image: its names, its digest, then size, layers, time and what was cached; each with its style."""
     cached = {0: "nothing cached", event.steps: "all cached"}.get(
         event.cached, f"{event.cached} of {human.count(event.steps, 'step')} cached"
     )
@@ -33,4 +34,5 @@ def summary(event: events.BuildFinished) -> list[tuple[str, str]]:
         cached,
     )
     names = [(visible(name), "bold green") for name in event.names] or [("Built without a name", "bold green")]
-    return [*names, (f"  {visible(event.digest)}", ""), (f"  {' · '.join(facts)}", "dim")]
+    told = human.wrap(" · ".join(facts), width, first="  ", indent="  ")
+    return [*names, (f"  {visible(event.digest)}", ""), *((line, "dim") for line in told)]
