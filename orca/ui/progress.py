@@ -59,14 +59,15 @@ class LiveView:
     def paint(self) -> None:
         """Draw how things stand now."""
         with self._lock:
-            columns, rows = self._terminal.size()
-            # The last column stays free: a full line would make some terminals begin a new one.
-            frame = Frame(columns - 1, self._total, self._clock())
-            room = max(min(rows - 2, TALLEST), 1)
+            frame, room = self._frame(), max(min(self._terminal.size()[1] - 2, TALLEST), 1)
             self._let_go(frame, room)
             live = screen_lines(list(self._steps.values()), frame, room)
             above, self._above = self._above, []
             self._screen.show(above, live)
+
+    def _frame(self) -> Frame:
+        # The last column stays free: a full line would make some terminals begin a new one.
+        return Frame(self._terminal.width - 1, self._total, self._clock())
 
     def _start_moving(self) -> None:
         self._screen.show([], [])
@@ -92,11 +93,10 @@ class LiveView:
             self._above.append(spelled(step_line(step, frame), color=self._terminal.color))
 
     def _print_all(self) -> None:
-        now = self._clock()
-        frame = Frame(self._terminal.width - 1, self._total, now)
+        frame = self._frame()
         for step in list(self._steps.values()):
             if step.outcome == "running":
-                step.end("stopped", now - step.began)
+                step.end("stopped", frame.now - step.began)
             self._print(step, frame)
 
     def _say(self, *spans: Span) -> None:
@@ -159,6 +159,7 @@ class LiveView:
     def _warned(self, event: events.Warned) -> None:
         from orca.ui.failure import render_warning  # most builds have nothing to warn of
 
+        self._let_go(self._frame(), len(self._steps))  # it stands behind what ended before it
         color, width = self._terminal.color, self._terminal.width
         self._above += render_warning(event, color=color, width=width).split("\n")
 

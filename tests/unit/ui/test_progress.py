@@ -70,21 +70,17 @@ def play(played: list[events.Event], tty: io.StringIO, columns: int, **environ: 
 
 
 def test_the_end_of_a_build(recorded: list[events.Event], tty: io.StringIO) -> None:
-    assert (
-        play(recorded, tty, 80)
-        == [
-            "Building localhost/app:latest from Dockerfile: 3 steps",
-            "✔ [1/3] FROM debian:12                                      skopeo 1.2s    1.3s",
-            "✔ [2/3] RUN echo hello && exit 0      runc 3.4s · umoci 40ms · 12.3 MB    3.5s",
-            "✔ [3/3] ENV A=b                                                         cached",
-            "warning: JSON is better for CMD (Dockerfile:5)",
-            '   hint: write CMD ["x"]',
-            "localhost/app:latest",
-            "  sha256:" + "cd" * 32,
-            "  60.3 MB in 2 layers · 5.1s · 1 of 3 steps cached",
-        ]
-        or play
-    )
+    assert play(recorded, tty, 80) == [
+        "Building localhost/app:latest from Dockerfile: 3 steps",
+        "✔ [1/3] FROM debian:12                                      skopeo 1.2s    1.3s",
+        "✔ [2/3] RUN echo hello && exit 0      runc 3.4s · umoci 40ms · 12.3 MB    3.5s",
+        "✔ [3/3] ENV A=b                                                         cached",
+        "warning: JSON is better for CMD (Dockerfile:5)",
+        '   hint: write CMD ["x"]',
+        "localhost/app:latest",
+        "  sha256:" + "cd" * 32,
+        "  60.3 MB in 2 layers · 5.1s · 1 of 3 steps cached",
+    ]
 
 
 @pytest.mark.parametrize("columns", [40, 80, 200])
@@ -193,7 +189,7 @@ def test_step_line_is_as_wide_as_the_terminal(width: int) -> None:
     assert human.cells(plain_text(step_line(step, Frame(width, 100, 3.0)))) == width
 
 
-@pytest.mark.parametrize("width", [20, 40, 80])
+@pytest.mark.parametrize("width", [30, 40, 80])
 def test_bar_fits(width: int) -> None:
     for total in (None, 0, 100_000_000):
         bar = events.Progress(1, "docker.io/library/a-long-name:latest", 12_000_000, total)
