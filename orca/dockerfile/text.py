@@ -62,7 +62,7 @@ def read(text: str | bytes, name: str) -> Source:
     source = cut(decoded.removeprefix(BOM), name)
     if too_long:
         hint = "COPY big data from the build context instead of writing it into the Dockerfile"
-        raise _printable(source).error(f"the file is longer than {MAX_BYTES} bytes", Span(1, 1), hint=hint)
+        raise printable(source).error(f"the file is longer than {MAX_BYTES} bytes", Span(1, 1), hint=hint)
     _refuse_binary(source)
     return source
 
@@ -82,10 +82,10 @@ def _refuse_binary(source: Source) -> None:
             what = "a NUL byte" if found[0] == "\0" else "bytes that are not UTF-8"
             where = Span(number, number)
             hint = "save it as UTF-8 text"
-            raise _printable(source).error(f"the file holds {what}", where, found.start() + 1, hint)
+            raise printable(source).error(f"the file holds {what}", where, found.start() + 1, hint)
 
 
-def _printable(source: Source) -> Source:
+def printable(source: Source) -> Source:
     """The same lines with U+FFFD for what cannot be written out again."""
     lines = tuple(_NOT_TEXT.sub("\ufffd", line) for line in source.lines)
     return Source(source.name, lines, lines)
