@@ -39,6 +39,7 @@ bench: setup ## compare with buildah: BENCH_ARGS="--runs 5 --only run-cold --jso
 	@$(PY) tests/bench $(BENCH_ARGS)
 
 install: .venv/.run ## put orca in PREFIX (/usr/local for root, ~/.local otherwise)
+	@rm -rf build  # a file that is gone from orca/ would be installed from there
 	$(PY) -m venv --clear $(PREFIX)/lib/orca
 	$(PREFIX)/lib/orca/bin/python -m pip install --quiet --disable-pip-version-check .
 	install -d $(PREFIX)/bin

@@ -22,12 +22,12 @@ CHECKOUT = Path(__file__).parents[2]
 def install_copy(path: Path) -> None:
     """A copy of the checkout's orca and what it imports, which everybody may read, whatever the checkout's mode is.
 
-    `path/bin/orca` runs it with the python3 on PATH.
+    `path/bin/orca` runs it with the python3 on PATH, `path/fixtures` has the fixtures.
     """
     path.mkdir()
     skip = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(CHECKOUT / "orca", path / "orca", ignore=skip)
-    shutil.copytree(CHECKOUT / "bin", path / "bin", ignore=skip)
+    for part in ("orca", "bin", "fixtures"):
+        shutil.copytree(CHECKOUT / part, path / part, ignore=skip)
     for name in ("sh", "rich", "pygments", "markdown_it", "mdurl"):
         spec = importlib.util.find_spec(name)
         assert spec and spec.origin, f"{name} is not installed"
