@@ -74,7 +74,7 @@ def test_the_end_of_a_build(recorded: list[events.Event], tty: io.StringIO) -> N
         "Building localhost/app:latest from Dockerfile: 3 steps",
         "✔ [1/3] FROM debian:12                                       skopeo 1.2s   1.3s",
         "✔ [2/3] RUN echo hello && exit 0        runc 3.4s · umoci 40ms · 12.3 MB   3.5s",
-        "✔ [3/3] ENV A=b                                                         cached",
+        "✔ [3/3] ENV A=b                                                          cached",
         "warning: JSON is better for CMD (Dockerfile:5)",
         '   hint: write CMD ["x"]',
         "localhost/app:latest",
