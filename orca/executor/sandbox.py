@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from orca.errors import OrcaError, ToolError
-from orca.executor import kernel
+from orca.tools import kernel
 from orca.tools.command import Command, Runner
 
 ALL_IDS = 4294967295

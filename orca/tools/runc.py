@@ -7,9 +7,12 @@ from pathlib import Path
 from orca.tools.command import Command
 
 
-def run(state: Path, bundle: Path, container: str) -> Command:
-    """Run the bundle's config.json to its end."""
+def run(state: Path, bundle: Path, container: str, log: Path) -> Command:
+    """Run the bundle's config.json to its end; runc's own complaints go to `log` as JSON lines."""
     return Command(
-        ("runc", "--root", str(state), "run", "--bundle", str(bundle), container),
+        (
+            "runc", "--root", str(state), "--log", str(log), "--log-format", "json",
+            "run", "--bundle", str(bundle), container,
+        ),
         "run the command in a container",
-    )
+    )  # fmt: skip

@@ -1,0 +1,172 @@
+"""ADD's local archives: recognised by content, unpacked into a root that nobody trusts.
+
+Python's own tarfile reads them, so nothing of the image is ever executed. Names are taken relative
+to the destination; links that entries are written through stay inside the root.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+import tarfile
+from collections.abc import Iterator
+from typing import IO
+
+from orca.executor.copier import CopyError, Target
+from orca.sources.tree import Item, Tree
+from orca.tools import kernel
+from orca.tools.command import Command, Runner
+
+ZSTD = b"\x28\xb5\x2f\xfd"
+_MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", ZSTD)
+_USTAR = slice(257, 262)
+
+
+def _open(source: Tree, item: Item) -> IO[bytes]:
+    return open(kernel.open_in_root(source.fd, item.path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+
+
+def is_archive(source: Tree, item: Item) -> bool:
+    """Is the file a tar archive, plain or compressed?"""
+    if item.is_directory or item.entries[0].kind != "file":
+        return False
+    with _open(source, item) as file:
+        head = file.read(512)
+        if head[_USTAR] == b"ustar":
+            return True
+        if head.startswith(ZSTD):
+            return True
+        if not head.startswith(_MAGIC):
+            return False
+        file.seek(0)
+        try:
+            with tarfile.open(fileobj=file, mode="r|*"):
+                return True
+        except (tarfile.TarError, OSError, EOFError):
+            return False
+
+
+def unpack(source: Tree, item: Item, target: Target, destination: str, runner: Runner, *, chown: bool) -> None:
+    """Unpack the archive into the directory `destination`; owners are the archive's unless `chown`.
+
+    Raises CopyError for a damaged archive.
+    """
+    os.close(target.open_directory(destination.strip("/")))
+    try:
+        with _stream(source, item, runner) as file, tarfile.open(fileobj=file, mode="r|*") as archive:
+            directories: list[tuple[str, tarfile.TarInfo]] = []
+            for member in archive:
+                _member(archive, member, target, destination, directories, chown=chown)
+            for place, member in reversed(directories):
+                _finish_directory(target, place, member, chown=chown)
+    except (tarfile.TarError, EOFError, ValueError) as error:
+        raise CopyError(f"{item.name} is a damaged archive: {error}") from error
+
+
+@contextlib.contextmanager
+def _stream(source: Tree, item: Item, runner: Runner) -> Iterator[IO[bytes]]:
+    """The archive as tarfile can read it: zstd is not in Python's library yet."""
+    with _open(source, item) as file:
+        if file.read(4) != ZSTD:
+            file.seek(0)
+            yield file
+            return
+        file.seek(0)
+        import tempfile
+
+        with tempfile.TemporaryFile() as plain:
+            runner.run(
+                Command(("zstd", "-dc"), "unpack the archive"), stdin=file, on_output=lambda data, _: _keep(plain, data, _)
+            )
+            plain.seek(0)
+            yield plain
+
+
+def _keep(file: IO[bytes], data: bytes, stream: str) -> None:
+    if stream == "stdout":
+        file.write(data)
+
+
+def _clean(name: str) -> str:
+    """A member's name below the destination: no root, no way up."""
+    return posixpath.normpath("/" + name).lstrip("/")
+
+
+def _member(
+    archive: tarfile.TarFile,
+    member: tarfile.TarInfo,
+    target: Target,
+    destination: str,
+    directories: list[tuple[str, tarfile.TarInfo]],
+    *,
+    chown: bool,
+) -> None:
+    name = _clean(member.name)
+    place = posixpath.join(destination, name) if name else destination
+    if member.isdir():
+        os.close(target.open_directory(place.strip("/")))
+        directories.append((place, member))
+        return
+    parent = target.open_directory(posixpath.dirname(place.strip("/")))
+    last = posixpath.basename(place.strip("/"))
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(last, dir_fd=parent)
+        if member.isreg():
+            _file(archive, member, parent, last)
+        elif member.issym():
+            os.symlink(member.linkname, last, dir_fd=parent)
+        elif member.islnk():
+            _hard_link(member, target, destination, parent, last)
+            return
+        else:
+            raise CopyError(f"{member.name} in the archive is a device or a FIFO, which is not unpacked")
+        _finish(member, parent, last, target, chown=chown)
+    except IsADirectoryError as error:
+        raise CopyError(f"{member.name} in the archive would replace a directory") from error
+    finally:
+        os.close(parent)
+
+
+def _file(archive: tarfile.TarFile, member: tarfile.TarInfo, parent: int, name: str) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    content = archive.extractfile(member)
+    with open(os.open(name, flags, 0o600, dir_fd=parent), "wb") as file:
+        while content is not None and (data := content.read(1 << 20)):
+            file.write(data)
+
+
+def _hard_link(member: tarfile.TarInfo, target: Target, destination: str, parent: int, name: str) -> None:
+    """A hard link to an entry of the archive: found below the destination, never through a last link."""
+    path = posixpath.join(destination, _clean(member.linkname)).strip("/")
+    directory = target.open_directory(posixpath.dirname(path), make=False)
+    try:
+        os.link(posixpath.basename(path), name, src_dir_fd=directory, dst_dir_fd=parent, follow_symlinks=False)
+    except OSError as error:
+        raise CopyError(f"{member.name} in the archive links to {member.linkname}, which is not there") from error
+    finally:
+        os.close(directory)
+
+
+def _owner(member: tarfile.TarInfo, target: Target, *, chown: bool) -> tuple[int, int]:
+    return (target.ownership.owner or (0, 0)) if chown else (member.uid, member.gid)
+
+
+def _finish(member: tarfile.TarInfo, parent: int, name: str, target: Target, *, chown: bool) -> None:
+    os.chown(name, *_owner(member, target, chown=chown), dir_fd=parent, follow_symlinks=False)
+    if not member.issym():
+        os.chmod(name, member.mode & 0o7777 if target.ownership.mode is None else target.ownership.mode, dir_fd=parent)
+    os.utime(name, (int(member.mtime), int(member.mtime)), dir_fd=parent, follow_symlinks=False)
+
+
+def _finish_directory(target: Target, place: str, member: tarfile.TarInfo, *, chown: bool) -> None:
+    fd = target.open_directory(place.strip("/"), make=False)
+    try:
+        os.fchown(fd, *_owner(member, target, chown=chown))
+        os.fchmod(fd, member.mode & 0o7777)
+        os.utime(fd, (int(member.mtime), int(member.mtime)))
+    finally:
+        os.close(fd)
+
+

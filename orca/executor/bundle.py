@@ -1,0 +1,220 @@
+"""One RUN in a container: stub layer, bundle, network, runc."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import posixpath
+import re
+import stat
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orca.errors import ImageError, OrcaError, ToolError
+from orca.events import Output
+from orca.executor import network, overlay, users
+from orca.executor.network import Network
+from orca.oci import runtime
+from orca.oci.platform import Platform
+from orca.tools import kernel, runc
+from orca.tools.command import Runner
+
+HOSTNAME = "orca"
+STUB_DIRECTORIES = ("dev", "proc", "sys")
+STUB_FILES = ("resolv.conf", "hosts", "hostname")
+LINE_LIMIT = 64 * 1024
+_FORBIDDEN = re.compile(r"/(proc|sys|dev)(/|$)")
+_NOT_FOUND = re.compile(r"executable file not found|no such file or directory")
+_NOT_EXECUTABLE = re.compile(r"permission denied|exec format error")
+
+
+@dataclass(frozen=True)
+class Container:
+    """What shall run: by whose name, where, with what around it."""
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    directory: str
+    user: str
+    hosts: tuple[tuple[str, str], ...] = ()
+    script: tuple[str, str] | None = None
+    hostname: str = HOSTNAME
+
+
+def make_stub(directory: Path, lowers: Sequence[Path]) -> Path:
+    """The layer that lies on the image while a container runs: real directories and files as mount points.
+
+    With it runc neither follows an image's own links at these places (CVE-2026-41579) nor leaves
+    anything behind in the layer. Raises ImageError when /etc is no directory.
+    """
+    directory.mkdir()
+    for name in (*STUB_DIRECTORIES, "etc"):
+        path = directory / name
+        path.mkdir(mode=0o755)
+        found = overlay.visible(lowers, name)
+        if found is not None and stat.S_ISDIR(found.st_mode):
+            overlay.copy_attributes(found, path)
+        elif found is not None and name == "etc":
+            raise ImageError("/etc in the image is not a directory", hint="orca does not run commands in such an image")
+    etc = (directory / "etc").stat()
+    for name in STUB_FILES:
+        (directory / "etc" / name).touch(0o644)
+    overlay.copy_attributes(etc, directory / "etc")
+    return directory
+
+
+def working_directory(root: int, path: str, make: Callable[[str], None]) -> str:
+    """Where `path` leads inside the root; made if missing. Raises ImageError for what a container must not stand in."""
+    if not path.startswith("/"):
+        raise ImageError(f"the working directory {path!r} is not absolute", hint="set it with WORKDIR")
+    for attempt in (1, 2):
+        try:
+            fd = kernel.open_in_root(root, path, os.O_PATH | os.O_DIRECTORY)
+        except OSError as error:
+            if attempt == 2:
+                raise ImageError(f"the working directory {path} cannot be used: {error.strerror}") from error
+            if _FORBIDDEN.match(posixpath.normpath(path)):
+                raise ImageError(f"the working directory {path} belongs to the container", hint="change WORKDIR") from error
+            make(path)
+            continue
+        try:
+            base = os.readlink(f"/proc/self/fd/{root}")
+            real = "/" + os.readlink(f"/proc/self/fd/{fd}").removeprefix(base).lstrip("/")
+        finally:
+            os.close(fd)
+    if _FORBIDDEN.match(real):
+        raise ImageError(f"the working directory {path} leads to {real}", hint="change WORKDIR")
+    return real
+
+
+class LineCutter:
+    """Cuts a stream of bytes into lines, logs them, tells about them, keeps the last."""
+
+    def __init__(self, log: Path, emit: Callable[[Output], None], step: int) -> None:
+        self._log = log
+        self._emit = emit
+        self._step = step
+        self._rest: dict[str, bytes] = {"stdout": b"", "stderr": b""}
+        self.tail: list[str] = []
+
+    def __enter__(self) -> LineCutter:
+        self._file = open(self._log, "wb", buffering=0)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for stream, rest in self._rest.items():
+            if rest:
+                self._line(rest, stream)
+        self._file.close()
+
+    def take(self, data: bytes, stream: str) -> None:
+        self._file.write(data)
+        *lines, rest = (self._rest[stream] + data).split(b"\n")
+        if len(rest) > LINE_LIMIT:
+            lines, rest = [*lines, rest], b""
+        self._rest[stream] = rest
+        for line in lines:
+            self._line(line, stream)
+
+    def _line(self, line: bytes, stream: str) -> None:
+        text = line.decode("utf-8", "replace")
+        self.tail = [*self.tail[-39:], text]
+        self._emit(Output(self._step, text, stream))
+
+
+def run(
+    container: Container,
+    root: Path,
+    scratch: Path,
+    runner: Runner,
+    *,
+    net: Network,
+    platform: Platform,
+    make_directory: Callable[[str], None],
+    on_output: Callable[[bytes, str], None],
+    step: int | None,
+) -> tuple[int, float]:
+    """Run `container` in the mounted `root` (with its stub layer); returns the exit code and the seconds.
+
+    `scratch` is a directory of its own for the bundle. Raises ToolError when runc itself failed.
+    """
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        who = users.identity(descriptor, container.user)
+        directory = working_directory(descriptor, container.directory, make_directory)
+    finally:
+        os.close(descriptor)
+    config = runtime.config(
+        runtime.Process(
+            container.argv,
+            {"HOME": who.home, **container.environment},
+            directory,
+            who.uid,
+            who.gid,
+            who.groups,
+        ),
+        str(root),
+        hostname=container.hostname,
+        architecture=platform.architecture,
+        netns=str(net.netns) if net.netns else None,
+        mounts=_mounts(container, net, scratch),
+    )
+    (scratch / "config.json").write_text(json.dumps(config))
+    log = scratch / "runc.log"
+    begun = time.monotonic()
+    command = runc.run(scratch.parent / "runc", scratch, f"orca-{scratch.name}", log)
+    finished = runner.run(command, step=step, on_output=on_output, check=False)
+    if finished.exit_code:
+        _check_runc(log, container, finished.exit_code)
+    return finished.exit_code, time.monotonic() - begun
+
+
+def _mounts(container: Container, net: Network, scratch: Path) -> list[runtime.Mount]:
+    """/etc/resolv.conf, /etc/hosts, /etc/hostname and the script, which belong to the run, not to the layer."""
+    contents = {
+        "/etc/resolv.conf": net.resolv_conf,
+        "/etc/hosts": network.hosts(container.hostname, container.hosts),
+        "/etc/hostname": f"{container.hostname}\n",
+    }
+    mounts = []
+    for number, (place, text) in enumerate(contents.items()):
+        path = scratch / f"file{number}"
+        path.write_text(text)
+        path.chmod(0o644)
+        mounts.append(runtime.Mount(str(path), place, ("bind", "rw", "nosuid", "nodev", "noexec")))
+    if container.script is not None:
+        place, text = container.script
+        path = scratch / "script"
+        path.write_text(text)
+        path.chmod(0o755)
+        mounts.append(runtime.Mount(str(path), place, ("bind", "ro", "nosuid", "nodev")))
+    return mounts
+
+
+def _check_runc(log: Path, container: Container, code: int) -> None:
+    """Was it runc that failed, not the command? Then raise with its own words."""
+    messages = []
+    with contextlib.suppress(OSError, ValueError):
+        for line in log.read_text("utf-8", "replace").splitlines():
+            value = json.loads(line)
+            if value.get("level") in ("error", "fatal"):
+                messages.append(str(value.get("msg", "")))
+    if not messages:
+        return
+    text = messages[-1]
+    program = container.argv[0]
+    if "exec" in text and _NOT_FOUND.search(text):
+        hint = f"{program} is not in the image; FROM scratch has no shell: use the exec form" if program == "/bin/sh" else None
+        error = OrcaError(f"{program}: not found in the image", hint=hint)
+        error.exit_code = 127
+        raise error
+    if "exec" in text and _NOT_EXECUTABLE.search(text):
+        error = OrcaError(f"{program}: cannot be executed: {text.rsplit(':', 1)[-1].strip()}")
+        error.exit_code = 126
+        raise error
+    raise ToolError("runc failed", argv=("runc", "run"), returncode=code, stderr=text, hint="orca doctor tries runc out")
+
+

@@ -1,0 +1,204 @@
+"""What ops do to a root file system: WORKDIR's directory, COPY's files, RUN's command.
+
+Each takes the op and where to work, and returns the upper directory that holds the change (None
+when nothing changed) and whether the root directory itself changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orca.dispatch.ops import DirectoryOp, ExecOp, FileOp
+from orca.errors import RunFailed
+from orca.executor import archives, bundle, copier, users
+from orca.executor.copier import Ownership, Target
+from orca.executor.layer import is_empty
+from orca.executor.network import network
+from orca.executor.overlay import Mounted
+from orca.executor.rootfs import RootFs, Upper, Workshop, same_directory
+from orca.plan.stages import Stage
+from orca.sources.tree import Item, Tree
+from orca.store import files
+
+if TYPE_CHECKING:
+    from orca.executor.build import Build
+
+Changed = tuple[Upper | None, bool]
+
+_NAME_FAILED = re.compile(
+    r"temporary failure (?:resolving|in name resolution)|could not resolve|name or service not known|bad address|"
+    r"no address associated|unable to resolve|could not resolve host",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Where an op works: the build and stage it belongs to, the file system below it, its step's number."""
+
+    build: Build
+    stage: Stage
+    shop: Workshop
+    rootfs: RootFs
+    number: int
+
+
+@contextlib.contextmanager
+def _root(path: Path) -> Iterator[int]:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _result(mounted: Mounted, upper: Upper, before: os.stat_result) -> Changed:
+    """What a step changed; an upper directory with nothing in it is thrown away."""
+    root_changed = not same_directory(before, mounted.upper.stat())
+    if is_empty(upper.fs) and not root_changed:
+        files.remove_tree(upper.place)
+        return None, False
+    return upper, root_changed
+
+
+def make_directory(op: DirectoryOp, work: Work) -> Changed:
+    """WORKDIR: an existing directory is left alone; new ones belong to the current user."""
+    with work.rootfs.readable() as existing, _root(existing) as fd:
+        if Target(fd).is_directory(op.path.lstrip("/") or "."):
+            return None, False
+        who = users.identity(fd, op.user)
+    with work.rootfs.writable(work.number) as (mounted, upper), _root(mounted.root) as fd:
+        before = mounted.upper.stat()
+        os.close(Target(fd, Ownership((who.uid, who.gid))).open_directory(op.path))
+    return _result(mounted, upper, before)
+
+
+def copy_files(op: FileOp, work: Work) -> Changed:
+    """COPY and ADD."""
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(_source(op, work))
+        items = work.build.items(op, source)
+        mounted, upper = stack.enter_context(work.rootfs.writable(work.number))
+        fd = stack.enter_context(_root(mounted.root))
+        before = mounted.upper.stat()
+        owner = users.owner(fd, op.chown) if op.chown else None if op.from_ else (0, 0)
+        ownership = Ownership(owner, op.chmod, work.build.options.epoch)
+        target = Target(fd, ownership)
+        stack.callback(copier.close_links, target)
+        _write(op, items, source, target, work)
+    return _result(mounted, upper, before)
+
+
+def _write(op: FileOp, items: list[Item], source: Tree, target: Target, work: Work) -> None:
+    plain = items
+    if op.unpack:
+        plain = [item for item in items if item.is_directory or not archives.is_archive(source, item)]
+        for item in items:
+            if item not in plain:
+                archives.unpack(source, item, target, op.destination, work.shop.runner, chown=op.chown is not None)
+    copier.copy(plain, source, target, op.destination)
+    now = int(time.time()) if work.build.options.epoch is None else work.build.options.epoch
+    for doc in op.contents:
+        into = op.destination.endswith("/") or target.is_directory(op.destination.lstrip("/") or ".")
+        place = posixpath.join(op.destination, doc.name) if into else op.destination
+        copier.write_file(target, place, doc.body.encode("utf-8", "surrogateescape"), 0o644, now)
+
+
+@contextlib.contextmanager
+def _source(op: FileOp, work: Work) -> Iterator[Tree]:
+    """The tree that a COPY reads: the build context, a stage's root, an image's root."""
+    if op.from_ is None:
+        yield work.build.context()
+        return
+    rootfs = work.build.source_rootfs(op.from_, work.stage, work.shop, work.number)
+    with rootfs.readable() as root, Tree(root, owners=True) as tree:
+        yield tree
+
+
+def execute(op: ExecOp, work: Work) -> Changed:
+    """RUN, in a container. Raises RunFailed when the command ends with another code than 0."""
+    build, runner = work.build, work.shop.runner
+    scratch = work.shop.volatile_directory("run")
+    log = build.log_path(work.number)
+    with contextlib.ExitStack() as stack:
+        cutter = stack.enter_context(bundle.LineCutter(log, build.emit, work.number))
+        net = stack.enter_context(network(op.network, scratch, runner, work.number))
+        mounted, upper = stack.enter_context(work.rootfs.writable(work.number, stub=True))
+        before = mounted.upper.stat()
+        container = bundle.Container(
+            op.argv,
+            dict(op.environment),
+            op.directory,
+            op.user,
+            op.hosts,
+            (op.argv[0], op.script) if op.script else None,
+        )
+
+        def make(path: str) -> None:
+            with _root(mounted.root) as fd:
+                os.close(Target(fd).open_directory(path))
+
+        code, seconds = bundle.run(
+            container, mounted.root, scratch, runner,
+            net=net, platform=work.stage.platform, make_directory=make, on_output=cutter.take, step=work.number,
+        )  # fmt: skip
+        if code:
+            raise _failed(op, code, seconds, cutter.tail, log)
+    return _result(mounted, upper, before)
+
+
+def _failed(op: ExecOp, code: int, seconds: float, tail: list[str], log: Path) -> RunFailed:
+    hint = None
+    if code > 128:
+        hint = f"the command was ended by signal {code - 128}"
+    if code == 127:
+        hint = "127 means that the shell did not find the command: is the package that has it installed?"
+    if any(_NAME_FAILED.search(line) for line in tail):
+        hint = name_hint(op.network)
+    return RunFailed(
+        f"RUN ended with exit code {code} after {seconds:.1f} s", returncode=code, tail=tail, log=str(log), hint=hint
+    )
+
+
+def name_hint(mode: str) -> str:
+    """Why a name look-up in RUN failed: which hop of container → helper → host's resolver it was."""
+    if mode == "none":
+        return "this RUN has no network (--network=none): nothing can be resolved"
+    servers = _host_resolvers()
+    if not servers:
+        return "the host itself has no nameserver in /etc/resolv.conf, so the container cannot have one"
+    if not any(_answers(server) for server in servers):
+        where = ", ".join(servers)
+        return f"the container reached slirp4netns, but the host's resolver ({where}) does not answer: check the host's DNS"
+    where = "slirp4netns (10.0.2.3) and the host's resolver answer" if mode == "default" else "the host's resolver answers"
+    return f"{where}: the name itself seems not to exist, or the look-up came too early"
+
+
+def _host_resolvers() -> list[str]:
+    with contextlib.suppress(OSError):
+        lines = Path("/etc/resolv.conf").read_text("utf-8", "replace").splitlines()
+        return [line.split()[1] for line in lines if line.startswith("nameserver ") and len(line.split()) > 1]
+    return []
+
+
+def _answers(server: str) -> bool:
+    """Does a nameserver answer a question (for the root's own name) within two seconds?"""
+    import socket
+
+    question = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x01"
+    family = socket.AF_INET6 if ":" in server else socket.AF_INET
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(2)
+        sock.sendto(question, (server, 53))
+        return sock.recv(512)[:2] == b"\x12\x34"
+    return False
+
+

@@ -1,0 +1,177 @@
+"""The root file system of a stage: a stack of snapshots, made only when somebody needs it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orca.errors import ImageError, StoreError, ToolError
+from orca.executor import bundle, overlay
+from orca.executor.overlay import Mounted, Mounter
+from orca.store import files
+from orca.store.layout import Image, Layout
+from orca.store.store import Store
+from orca.tools import umoci
+from orca.tools.command import Runner
+
+
+
+class Workshop:
+    """What all stages of a build share: the store, the runner, the mounter, a scratch directory.
+
+    `scratch` is on the store's file system, `volatile` a tmpfs that only the sandbox sees.
+    """
+
+    def __init__(self, store: Store, runner: Runner, mounter: Mounter, scratch: Path, volatile: Path) -> None:
+        self.store = store
+        self.runner = runner
+        self.mounter = mounter
+        self.scratch = scratch
+        self.volatile = volatile
+        # Held while paths of snapshots are resolved or changed: a commit moves them into the store.
+        self.moving = threading.Lock()
+
+    def directory(self, kind: str) -> Path:
+        """A new directory below the scratch directory."""
+        path = self.scratch / f"{kind}-{secrets.token_hex(4)}"
+        path.mkdir(mode=0o700)
+        return path
+
+    def volatile_directory(self, kind: str) -> Path:
+        path = self.volatile / f"{kind}-{secrets.token_hex(4)}"
+        path.mkdir(mode=0o700)
+        return path
+
+    def layout(self) -> Layout:
+        """A private layout that shares the store's blobs."""
+        return Layout(self.scratch / f"layout-{secrets.token_hex(4)}").create(blobs=self.store.images.path / "blobs")
+
+    def unpack(self, image: Image, step: int | None) -> str:
+        """The snapshot that holds the whole file system of `image`; unpacked at most once per set of layers."""
+        name = "b" + hashlib.sha256("".join(image.config.diff_ids).encode()).hexdigest()[:15]
+        with self.store.lock(f"unpack-{name}"):
+            if not self.store.snapshot(name).is_dir():
+                self._unpack(image, name, step)
+        return name
+
+    def _unpack(self, image: Image, name: str, step: int | None) -> None:
+        if len(image.config.diff_ids) != len(image.manifest.layers):
+            raise ImageError("the image's config does not have one diff id for each layer")
+        place = self.directory("unpack")
+        root = place / "fs"
+        if not image.config.diff_ids:
+            root.mkdir(mode=0o755)  # FROM scratch: umoci would make the same
+        else:
+            layout = self.layout()
+            layout.write_index({umoci.TAG: image.descriptor})
+            try:
+                self.runner.run(umoci.unpack(layout.path, umoci.TAG, root), step=step)
+            except ToolError as error:
+                files.remove_tree(place)
+                raise unpack_error(error) from error
+            strip_overlay_marks(root)
+        os.rename(place, self.store.root / "snapshots" / name)
+
+
+def unpack_error(error: ToolError) -> Exception:
+    """What umoci's complaint means for a user."""
+    if "no space left" in error.stderr:
+        hint = "orca prune frees what no image needs; ORCA_ROOT puts the store elsewhere"
+        return StoreError("no space left on the device while unpacking the image", hint=hint)
+    last = error.stderr.splitlines()[-1:] or ["no message"]
+    return ImageError(f"the image cannot be unpacked: {last[0].strip()[:400]}")
+
+
+def strip_overlay_marks(root: Path) -> None:
+    """Take user.overlay.* attributes off a tree: planted in a layer, they would hide files of other layers."""
+    for directory, _, names in os.walk(root):
+        for name in (".", *names):
+            path = os.path.join(directory, name)
+            with contextlib.suppress(OSError):
+                for attribute in os.listxattr(path, follow_symlinks=False):
+                    if attribute.startswith("user.overlay."):
+                        os.removexattr(path, attribute, follow_symlinks=False)
+
+
+@dataclass(frozen=True)
+class Upper:
+    """An upper directory that is not in the store yet: a snapshot to be."""
+
+    place: Path  # holds fs/ and work/
+    name: str  # its name once it is in snapshots/
+
+    @property
+    def fs(self) -> Path:
+        return self.place / "fs"
+
+
+class RootFs:
+    """A stack of snapshots, uppermost first. Immutable but for uppers that move into the store."""
+
+    def __init__(self, shop: Workshop, names: Sequence[str], pending: dict[str, Upper] | None = None) -> None:
+        self.shop = shop
+        self.names = tuple(names)
+        self._pending = pending if pending is not None else {}
+
+    def with_upper(self, upper: Upper) -> RootFs:
+        """The stack with one more on top."""
+        self._pending[upper.name] = upper
+        return RootFs(self.shop, (upper.name, *self.names), self._pending)
+
+    def keep(self, upper: Upper) -> None:
+        """Move a finished upper directory into the store."""
+        with self.shop.moving:
+            os.rename(upper.place, self.shop.store.root / "snapshots" / upper.name)
+            self._pending.pop(upper.name, None)
+
+    def lowers(self) -> list[Path]:
+        """The directories, uppermost first. Ask with `shop.moving` held if a commit may be under way."""
+        return [
+            self._pending[name].fs if name in self._pending else self.shop.store.snapshot(name) for name in self.names
+        ]
+
+    @contextlib.contextmanager
+    def writable(self, step: int | None, *, stub: bool = False) -> Iterator[tuple[Mounted, Upper]]:
+        """Mount the stack with a new upper directory; with `stub`, a container's mount points lie between."""
+        upper = Upper(self.shop.directory("step"), secrets.token_hex(6))
+        upper.fs.mkdir(mode=0o755)
+        (upper.place / "work").mkdir()
+        merged = self.shop.volatile_directory("root")
+        try:
+            with contextlib.ExitStack() as stack:
+                with self.shop.moving:
+                    lowers = self.lowers()
+                    overlay.copy_attributes(lowers[0].stat(), upper.fs)
+                    if stub:
+                        lowers = [bundle.make_stub(self.shop.volatile_directory("stub") / "fs", lowers), *lowers]
+                    mounting = self.shop.mounter.overlay(lowers, upper.fs, upper.place / "work", merged, step)
+                    mounted = stack.enter_context(mounting)
+                yield mounted, upper
+        except BaseException:
+            files.remove_tree(upper.place)
+            raise
+
+    @contextlib.contextmanager
+    def readable(self) -> Iterator[Path]:
+        """The stack as one directory to read from."""
+        if len(self.names) == 1:
+            with self.shop.moving:
+                lowers = self.lowers()
+            yield lowers[0]
+            return
+        with self.writable(None) as (mounted, upper):
+            yield mounted.root
+        files.remove_tree(upper.place)
+
+
+def same_directory(before: os.stat_result, now: os.stat_result) -> bool:
+    """Have mode and owner of a directory stayed as they were?"""
+    return (before.st_mode, before.st_uid, before.st_gid) == (now.st_mode, now.st_uid, now.st_gid)
+
+

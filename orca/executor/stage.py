@@ -1,0 +1,300 @@
+"""One stage: its instructions translated, looked up in the step cache, carried out, committed.
+
+Layers are committed in the background, one after the other: the upper directory of a finished step
+does not change any more, so packing it overlaps with the next step. What the next step needs is the
+builder's own state, never what umoci wrote.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orca.dispatch import table
+from orca.dispatch.ops import ConfigOp, DirectoryOp, ExecOp, FileOp, Op, Step
+from orca.dispatch.state import State, from_base
+from orca.dockerfile.instructions import Instruction
+from orca.errors import OrcaError
+from orca.events import LayerCommitted, StepFailed, StepFinished, StepStarted
+from orca.executor import effects, layer
+from orca.executor.rootfs import RootFs, Upper, Workshop
+from orca.oci.image import DEFAULT_PATH, Descriptor, ImageConfig
+from orca.plan.cachekey import step_key
+from orca.plan.stages import SCRATCH, Stage
+from orca.store.layout import Image, Layout
+from orca.store.store import StepRecord
+from orca.tools import umoci
+
+if TYPE_CHECKING:
+    from orca.executor.build import Build
+
+
+class Miss(Exception):
+    """A step is not in the cache, and this pass was only to look."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a stage stands: the key of its last step, the state after it, its snapshots as far as known."""
+
+    key: str
+    state: State
+    snapshots: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """A finished stage. `image` is as umoci left it: fields that umoci does not know are in the state."""
+
+    position: Position
+    manifest: Descriptor
+    rootfs: RootFs | None
+    cached: int
+
+
+class StageBuilder:
+    """Builds one stage; used once. `shop` None means: only look whether the cache has everything."""
+
+    def __init__(self, build: Build, stage: Stage, shop: Workshop | None) -> None:
+        self.build = build
+        self.stage = stage
+        self.shop = shop
+        self.cached = 0
+        self._manifest: Descriptor | None = None
+        self._rootfs: RootFs | None = None
+        self._layout: Layout | None = None
+        self._queue: ThreadPoolExecutor | None = None
+        self._commits: list[Future[None]] = []
+
+    def run(self) -> StageResult:
+        """Carry out the whole stage. Raises Miss when only looking, OrcaError on failure."""
+        try:
+            position = self._from()
+            for number, instruction in self._instructions(position):
+                position = self._step(number, instruction, position)
+            self._settle()
+        finally:
+            if self._queue is not None:
+                self._queue.shutdown(wait=True, cancel_futures=True)
+        assert self._manifest is not None
+        return StageResult(position, self._manifest, self._rootfs, self.cached)
+
+    def _instructions(self, position: Position) -> Iterator[tuple[int, Instruction]]:
+        """The base's ONBUILD triggers, then the stage's own instructions, with their step numbers."""
+        for trigger in self._triggers:
+            yield self.build.extra_step(), self.build.parse_trigger(trigger, self.stage)
+        for offset, instruction in enumerate(self.stage.instructions, 1):
+            yield self.stage.first_step + offset, instruction
+
+    # -- FROM
+
+    def _from(self) -> Position:
+        number, begun = self.stage.first_step, time.monotonic()
+        why = "The stage begins with the files and the config of its base image."
+        self._tell_start(number, self.stage.origin, why)
+        with self.build.at(self.stage.origin, number, begun):
+            position, cached = self._base(number)
+        self.cached += cached
+        self.build.emit(StepFinished(number, time.monotonic() - begun, cached))
+        return position
+
+    def _base(self, number: int) -> tuple[Position, bool]:
+        """The state to begin with, and whether nothing had to be done for it."""
+        if isinstance(self.stage.base, int):
+            below = self.build.stage_result(self.stage.base, self.shop)
+            self._manifest, self._rootfs = below.manifest, below.rootfs
+            self._triggers = below.position.state.config.onbuild
+            state = below.position.state
+            state = replace(state, config=replace(state.config, onbuild=()), cmd_set=False)
+            return Position(below.position.key, state, below.position.snapshots), True
+        if self.stage.base.lower() == SCRATCH:
+            return self._scratch(number)
+        image, cached = self.build.base_image(self.stage.base, self.stage.platform, self.shop, number)
+        self._manifest = image.descriptor
+        self._triggers = image.config.onbuild
+        key = step_key("", {"from": image.descriptor.digest, "platform": str(self.stage.platform)})
+        return Position(key, from_base(image.config)), cached
+
+    def _scratch(self, number: int) -> tuple[Position, bool]:
+        """FROM scratch: an image without layers, the same for everybody."""
+        self._triggers = ()
+        platform = self.stage.platform
+        config = ImageConfig(
+            architecture=platform.architecture,
+            os=platform.os,
+            variant=platform.variant,
+            env=(("PATH", DEFAULT_PATH),),
+            working_dir="/",
+        )
+        key = step_key("", {"from": SCRATCH, "platform": str(platform)})
+        position = Position(key, State(config))
+        record = self.build.lookup(key, self.stage)
+        if record is not None:
+            self._manifest = record.manifest
+            return position, True
+        shop = self._needs_shop()
+        self._layout = layout = shop.layout()
+        shop.runner.run(umoci.new(layout.path), step=number)
+        shop.runner.run(umoci.config(layout.path, ImageConfig(os="linux"), config, None), step=number)
+        self._manifest = layout.index()[umoci.TAG].plain()
+        shop.store.put_step(StepRecord(key, "FROM scratch", self._manifest, (), position.state.to_json(), {}))
+        return position, False
+
+    # -- steps
+
+    def _step(self, number: int, instruction: Instruction, before: Position) -> Position:
+        begun = time.monotonic()
+        with self.build.at(instruction, number, begun):
+            step = table.translate(instruction, before.state, self.build.settings)
+            self._tell_start(number, instruction, step.op.describe())
+            ingredients = {**step.op.ingredients(), "history": step.history, **self._extra(step.op)}
+            key = step_key(before.key, ingredients)
+            record = self.build.lookup(key, self.stage)
+            if record is not None:
+                position = self._take(record, step)
+            else:
+                position = self._do(number, step, before, key, ingredients)
+        self.cached += record is not None
+        self.build.emit(StepFinished(number, time.monotonic() - begun, record is not None))
+        return position
+
+    def _tell_start(self, number: int, instruction: Instruction, why: str) -> None:
+        self.build.emit(StepStarted(number, self.stage.label, instruction.text, instruction.span.first, why))
+
+    def _extra(self, op: Op) -> dict[str, Any]:
+        """What a FileOp reads, which only the executor can know."""
+        if not isinstance(op, FileOp):
+            return {}
+        if op.from_ is None:
+            return {"files": self.build.context_digest(op)}
+        return {"source": self.build.source_key(op.from_, self.stage, self.shop)}
+
+    def _take(self, record: StepRecord, step: Step) -> Position:
+        """Go on from a cached step."""
+        self._settle()
+        self._manifest, self._layout, self._rootfs = record.manifest, None, None
+        return Position(record.key, step.state, record.snapshots)
+
+    def _needs_shop(self) -> Workshop:
+        if self.shop is None:
+            raise Miss
+        return self.shop
+
+    def _do(self, number: int, step: Step, before: Position, key: str, ingredients: dict[str, Any]) -> Position:
+        shop = self._needs_shop()
+        upper: Upper | None = None
+        snapshots = before.snapshots
+        root_changed = False
+        if not isinstance(step.op, ConfigOp):
+            rootfs = self._materialise(number, before)
+            work = effects.Work(self.build, self.stage, shop, rootfs, number)
+            upper, root_changed = EFFECTS[type(step.op)](step.op, work)
+            if upper is not None:
+                self._rootfs = rootfs.with_upper(upper)
+            snapshots = self._rootfs.names if self._rootfs else ()
+        after = Position(key, step.state, snapshots)
+        commit = Commit(number, step, before.state, after, ingredients, upper, root_changed)
+        self._enqueue(lambda: self._commit(commit))
+        return after
+
+    def _materialise(self, number: int, position: Position) -> RootFs:
+        """The root file system at `position`: the snapshots that are there, or the image unpacked."""
+        shop = self._needs_shop()
+        if self._rootfs is not None and len(self._rootfs.names) < 300:
+            return self._rootfs
+        known = position.snapshots if self._rootfs is None else ()
+        if not known or len(known) >= 300 or not shop.store.has_snapshots(known):
+            self._settle()
+            assert self._manifest is not None
+            known = (shop.unpack(shop.store.images.image(self._manifest), number),)
+        self._rootfs = RootFs(shop, known)
+        return self._rootfs
+
+    # -- commits
+
+    def _enqueue(self, job: Callable[[], None]) -> None:
+        if self._queue is None:
+            self._queue = ThreadPoolExecutor(1, f"commit-{self.stage.label}")
+        self._raise_failed()
+        self._commits.append(self._queue.submit(job))
+
+    def _raise_failed(self) -> None:
+        """A commit that failed stops the stage at once."""
+        while self._commits and self._commits[0].done():
+            self._commits.pop(0).result()
+
+    def _settle(self) -> None:
+        """Wait until everything is committed."""
+        while self._commits:
+            self._commits.pop(0).result()
+
+    def _private_layout(self, shop: Workshop) -> Layout:
+        if self._layout is None:
+            assert self._manifest is not None
+            self._layout = shop.layout()
+            self._layout.write_index({umoci.TAG: self._manifest})
+        return self._layout
+
+    def _commit(self, commit: Commit) -> None:
+        """Write the layer or the config of one step into the image, then remember the step."""
+        shop, begun = self._needs_shop(), time.monotonic()
+        layout = self._private_layout(shop)
+        entry = umoci.Entry(commit.step.history, self.build.timestamp())
+        made: Descriptor | None = None
+        if commit.upper is not None:
+            made = layer.commit(
+                commit.upper.fs, commit.upper.place / "pack", layout, entry, shop.runner,
+                root=commit.root_changed, clamp=self.build.options.epoch, step=commit.number,
+            )  # fmt: skip
+            entry = None  # type: ignore[assignment]
+        if entry is not None or commit.step.state.config != commit.before.config:
+            shop.runner.run(
+                umoci.config(layout.path, commit.before.config, commit.step.state.config, entry), step=commit.number
+            )
+        self._manifest = layout.index()[umoci.TAG].plain()
+        if commit.upper is not None and self._rootfs is not None:
+            self._rootfs.keep(commit.upper)
+        self._remember(commit, made)
+        if made is not None:
+            self.build.emit(LayerCommitted(commit.number, made.digest, made.size, time.monotonic() - begun))
+
+    def _remember(self, commit: Commit, made: Descriptor | None) -> None:
+        assert self._manifest is not None
+        self.build.store.put_step(
+            StepRecord(
+                commit.after.key,
+                commit.step.instruction.text,
+                self._manifest,
+                commit.after.snapshots,
+                commit.after.state.to_json(),
+                commit.ingredients,
+                made,
+                self.build.timestamp(),
+            )
+        )
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A step that is done and waits to be written into the image."""
+
+    number: int
+    step: Step
+    before: State
+    after: Position
+    ingredients: dict[str, Any]
+    upper: Upper | None
+    root_changed: bool
+
+
+EFFECTS: dict[type[Op], Callable[[Any, effects.Work], tuple[Upper | None, bool]]] = {
+    DirectoryOp: effects.make_directory,
+    FileOp: effects.copy_files,
+    ExecOp: effects.execute,
+}
+

@@ -1,0 +1,121 @@
+"""USER and --chown: names looked up in the image's own passwd and group files, and nowhere else.
+
+The files are read with the image's root as the root of every symbolic link; only regular files of
+modest size are read. See passwd(5), group(5).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from orca.errors import OrcaError
+from orca.tools import kernel
+
+SIZE_LIMIT = 4 * 1024 * 1024
+ID_LIMIT = 4294967294
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Numbers for a user: ids, supplementary groups, and the home directory."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()
+    home: str = "/"
+
+
+class UnknownUser(OrcaError):
+    """A name that the image's files do not have, or a number out of range."""
+
+
+def _lines(root: int, path: str, fields: int) -> Iterator[list[str]]:
+    """The entries of a colon-separated file in the image; none when it cannot be read safely."""
+    try:
+        fd = kernel.open_in_root(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError:
+        return
+    with open(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return
+        text = file.read(SIZE_LIMIT).decode("utf-8", "replace")
+    for line in text.splitlines():
+        parts = line.strip().split(":")
+        if len(parts) >= fields and not line.startswith("#"):
+            yield parts
+
+
+def _number(text: str) -> int | None:
+    if not (text.isascii() and text.isdigit()):
+        return None
+    if len(text) > 10 or int(text) > ID_LIMIT:
+        raise UnknownUser(f"id {text[:40]} is out of range", hint=f"ids go up to {ID_LIMIT}")
+    return int(text)
+
+
+def _entry(parts: list[str]) -> tuple[int, int]:
+    try:
+        return _number(parts[2]) or 0, _number(parts[3]) or 0
+    except UnknownUser:
+        return ID_LIMIT, ID_LIMIT
+
+
+def _passwd(root: int, word: str) -> list[str] | None:
+    number = _number(word)
+    for parts in _lines(root, "etc/passwd", 7):
+        if parts[0] == word or (number is not None and parts[2].isdigit() and parts[2].lstrip("0") == str(number or "")):
+            return parts
+    return None
+
+
+def group_id(root: int, word: str) -> int:
+    """The number of a group by name or number. Raises UnknownUser."""
+    for parts in _lines(root, "etc/group", 3):
+        if parts[0] == word and (number := _number(parts[2])) is not None:
+            return number
+    number = _number(word)
+    if number is None:
+        raise UnknownUser(f"no group {word!r} in the image", hint="the image's /etc/group has no such name")
+    return number
+
+
+def _supplementary(root: int, name: str) -> tuple[int, ...]:
+    found = []
+    for parts in _lines(root, "etc/group", 4):
+        if name in parts[3].split(",") and parts[2].isdigit() and len(parts[2]) <= 10:
+            found.append(int(parts[2]))
+    return tuple(found)
+
+
+def identity(root: int, text: str) -> Identity:
+    """Who `USER text` is: `name`, `uid`, `name:group` or `uid:gid`; an empty text is root.
+
+    `root` is a descriptor of the image's root. An explicit group drops the supplementary ones.
+    """
+    word, colon, group = text.partition(":")
+    entry = _passwd(root, word or "0")
+    if entry is None:
+        uid = _number(word or "0")
+        if uid is None:
+            raise UnknownUser(f"no user {word!r} in the image", hint="the image's /etc/passwd has no such name")
+        gid, home, groups = 0, "/root" if uid == 0 else "/", ()
+    else:
+        uid, gid = _entry(entry)
+        home = entry[5] or "/"
+        groups = _supplementary(root, entry[0])
+    if colon and group:
+        return Identity(uid, group_id(root, group), (), home)
+    return Identity(uid, gid, groups, home)
+
+
+def owner(root: int, text: str) -> tuple[int, int]:
+    """The owner that `--chown=text` means. A number alone is uid and gid; a name alone brings its group."""
+    word, colon, group = text.partition(":")
+    number = _number(word)
+    if not colon and number is not None:
+        return number, number
+    found = identity(root, word)
+    return (found.uid, group_id(root, group)) if colon and group else (found.uid, found.gid)

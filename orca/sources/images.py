@@ -1,0 +1,196 @@
+"""Images from registries into the store, by skopeo.
+
+What arrives is checked along the whole chain, and what skopeo's conversion from Docker's format
+drops (Healthcheck, OnBuild, Shell) is put back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from orca.errors import OrcaError, StoreError, ToolError
+from orca.events import Progress
+from orca.oci import image
+from orca.oci.image import Descriptor, ImageConfig
+from orca.oci.platform import Platform
+from orca.oci.reference import Reference
+from orca.sources import registries
+from orca.store.layout import Image, Layout
+from orca.store.store import Store
+from orca.tools import skopeo
+from orca.tools.command import Runner
+
+POLICIES = ("missing", "always", "newer", "never")
+_TAG = "pulled"
+
+# What skopeo says on stderr, what that means, and what to do about it.
+_TROUBLES: tuple[tuple[str, str, str], ...] = (
+    (r"manifest unknown|name unknown|not found|repository does not exist", "there is no such image",
+     "check the name and the tag"),
+    (r"connection refused|no route to host|network is unreachable", "the registry cannot be reached",
+     "is it running, and is the name before the first / right?"),
+    (r"no such host|name resolution|server misbehaving", "the registry's name cannot be resolved",
+     "check the name before the first /, and this machine's DNS"),
+    (r"unauthorized|authentication required|denied|forbidden", "the registry refuses access", "orca login REGISTRY"),
+    (r"server gave HTTP response to HTTPS client", "the registry speaks http, not https",
+     "name it in registries.conf with insecure = true"),
+    (r"x509|certificate", "the registry's certificate is not trusted", "add its authority to the system's certificates"),
+    (r"no image found in (?:manifest list|image index)", "the image is not there for this platform",
+     "choose another with --platform"),
+    (r"timeout|deadline exceeded|timed out", "the registry does not answer", "try again"),
+    (r"policy|rejected", "the system's signature policy refuses it", "see containers-policy.json(5)"),
+)  # fmt: skip
+
+
+def explain(error: ToolError, name: object) -> OrcaError:
+    """The error that a user understands for what skopeo said about the image `name`."""
+    for pattern, meaning, hint in _TROUBLES:
+        if re.search(pattern, error.stderr, re.IGNORECASE):
+            return ToolError(
+                f"{name}: {meaning}", argv=error.argv, returncode=error.returncode, stderr=error.stderr, hint=hint
+            )
+    return ToolError(
+        f"{name}: skopeo failed", argv=error.argv, returncode=error.returncode, stderr=error.stderr, hint=error.hint
+    )
+
+
+def in_store(store: Store, text: str) -> Descriptor | None:
+    """The image that `FROM text` finds without a registry: built here, or pulled before."""
+    found = store.lookup(text)
+    if found is not None:
+        return found[1]
+    tags = store.tags()
+    for name in registries.candidates(text):
+        if str(name) in tags:
+            return tags[str(name)]
+    return None
+
+
+def overrides(platform: Platform) -> list[str]:
+    """skopeo's flags that choose a platform out of an index."""
+    flags = [f"--override-os={platform.os}", f"--override-arch={platform.architecture}"]
+    return [*flags, f"--override-variant={platform.variant}"] if platform.variant else flags
+
+
+class Puller:
+    """Gets images into the store."""
+
+    def __init__(self, store: Store, runner: Runner, scratch: Path, options: Sequence[str] = ()) -> None:
+        self.store = store
+        self.runner = runner
+        self.scratch = scratch
+        self.options = tuple(options)
+
+    def ensure(self, text: str, platform: Platform, policy: str = "missing", step: int | None = None) -> Image:
+        """The image `text` for `platform`: from the store, else (as `policy` says) from a registry.
+
+        Raises OrcaError with what the registry said.
+        """
+        there = in_store(self.store, text) if policy in ("missing", "never") else None
+        if there is not None:
+            return self.store.images.image(there, platform)
+        if policy == "never":
+            raise StoreError(f"{text} is not in the store, and --pull=never forbids to get it", hint="orca pull gets it")
+        failed: list[OrcaError] = []
+        for name in registries.candidates(text):
+            try:
+                return self.pull(name, platform, step)
+            except ToolError as error:
+                failed.append(error)
+        if policy == "newer" and (there := in_store(self.store, text)) is not None:
+            return self.store.images.image(there, platform)
+        # What was built here is offered as a last resort only when no registry has the name.
+        raise failed[0]
+
+    def pull(self, name: Reference, platform: Platform, step: int | None = None) -> Image:
+        """Copy one image from its registry; it gets its full name as a tag. Raises ToolError, ImageError."""
+        source = f"docker://{name.name}"
+        try:
+            raw = self.runner.run(
+                skopeo.inspect_raw(f"{source}@{name.digest}" if name.digest else f"{source}:{name.tag}", *self.options),
+                step=step,
+                limit=image.JSON_LIMIT,
+            ).stdout
+            digest = image.digest_of(raw)
+            if name.digest and digest != name.digest:
+                raise image.ImageError(f"{name}: the registry sent {digest}")
+            pinned = f"{source}@{digest}"
+            found = self._copy(pinned, raw, platform, step)
+            if _is_docker(raw):
+                found = self._restore(found, pinned, platform, step)
+        except ToolError as error:
+            raise explain(error, name) from error
+        self.store.tag((str(name),), found.descriptor)
+        return found
+
+    def _copy(self, source: str, raw: bytes, platform: Platform, step: int | None) -> Image:
+        layout = Layout(self.scratch / f"pull-{threading.get_ident()}-{os.urandom(3).hex()}")
+        layout.create(blobs=self.store.images.path / "blobs")
+        command = skopeo.copy(
+            source, f"oci:{layout.path}:{_TAG}", *_source_options(self.options), why="get the image from the registry",
+        )  # fmt: skip
+        command = replace(command, argv=(command.argv[0], *overrides(platform), *command.argv[1:]))
+        with watch(layout.path, raw, self.runner, step):
+            self.runner.run(command, step=step)
+        found = layout.image(layout.index()[_TAG], platform)
+        # skopeo has hashed each blob as it came; sizes and the chain remain to be checked.
+        layout.verify(found, layers=False)
+        return found
+
+    def _restore(self, found: Image, source: str, platform: Platform, step: int | None) -> Image:
+        command = skopeo.inspect_config(source, *self.options)
+        command = replace(command, argv=(command.argv[0], *overrides(platform), *command.argv[1:]))
+        data = self.runner.run(command, step=step, limit=image.JSON_LIMIT).stdout
+        original = ImageConfig.from_json(image.load_object(data, "the image config"))
+        config = replace(
+            found.config,
+            healthcheck=original.healthcheck,
+            onbuild=original.onbuild,
+            shell=original.shell,
+            args_escaped=original.args_escaped,
+        )
+        return found if config == found.config else self.store.images.put_image(found.manifest, config)
+
+
+def _source_options(options: Sequence[str]) -> list[str]:
+    """Options of `skopeo inspect` as `skopeo copy` spells them for its source."""
+    return [f"--src-{option.removeprefix('--')}" if not option.startswith("--authfile") else option for option in options]
+
+
+def _is_docker(raw: bytes) -> bool:
+    kind = image.load_object(raw, "the manifest").get("mediaType")
+    return kind in (image.DOCKER_MANIFEST, image.DOCKER_INDEX)
+
+
+@contextlib.contextmanager
+def watch(directory: Path, raw: bytes, runner: Runner, step: int | None) -> Iterator[None]:
+    """Emit Progress while skopeo fills `directory`, from the sizes of its temporary files."""
+    layers = image.load_object(raw, "the manifest").get("layers")
+    sizes = [layer.get("size", 0) for layer in layers if isinstance(layer, dict)] if isinstance(layers, list) else []
+    total = sum(size for size in sizes if isinstance(size, int)) or None
+    done = threading.Event()
+
+    def look() -> None:
+        seen: dict[str, int] = {}
+        while not done.wait(0.1):
+            with contextlib.suppress(OSError):
+                for entry in os.scandir(directory):
+                    if entry.name.startswith("oci-put-blob"):
+                        seen[entry.name] = entry.stat().st_size
+            if seen:
+                arrived = sum(seen.values())
+                runner.emit(Progress(step, "pull", min(arrived, total) if total else arrived, total))
+
+    thread = threading.Thread(target=look, name="watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

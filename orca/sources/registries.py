@@ -1,0 +1,70 @@
+"""Which full names a short image name may stand for, by the system's registries.conf.
+
+See containers-registries.conf(5): aliases, unqualified-search-registries. Mirrors, prefixes and
+insecure registries are skopeo's to apply.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from orca.errors import OrcaError
+from orca.oci import reference
+from orca.oci.reference import Reference
+
+DEFAULT_REGISTRY = "docker.io"
+
+
+def configuration_files() -> Iterator[Path]:
+    """The files that apply, in the order in which later ones win."""
+    if named := os.environ.get("CONTAINERS_REGISTRIES_CONF"):
+        yield Path(named)
+        return
+    config_home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    user = Path(config_home, "containers")
+    system = Path("/etc/containers")
+    yield user / "registries.conf" if (user / "registries.conf").is_file() else system / "registries.conf"
+    for directory in (system / "registries.conf.d", user / "registries.conf.d"):
+        yield from sorted(directory.glob("*.conf"))
+
+
+def _load(path: Path) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise OrcaError(f"cannot read {path}: {error}", hint="see containers-registries.conf(5)") from error
+
+
+def candidates(text: str) -> list[Reference]:
+    """The references that `text` may mean in registries, in the order in which to try them.
+
+    Raises UsageError when it is no image name, OrcaError when the configuration cannot be read.
+    """
+    found = reference.parse(text).tagged()
+    if found.registry:
+        return [_normal(found)]
+    aliases: dict[str, str] = {}
+    search: list[str] = []
+    for path in configuration_files():
+        value = _load(path)
+        aliases |= {name: target for name, target in value.get("aliases", {}).items() if isinstance(target, str)}
+        search = value.get("unqualified-search-registries", search)
+    if found.path in aliases and aliases[found.path]:
+        target = reference.parse(aliases[found.path])
+        return [Reference(target.registry, target.path, found.tag, found.digest)]
+    return [_normal(found.at(registry)) for registry in search or [DEFAULT_REGISTRY]]
+
+
+def _normal(found: Reference) -> Reference:
+    """docker.io keeps its own images below library/."""
+    if found.registry in ("docker.io", "index.docker.io"):
+        path = found.path if "/" in found.path else f"library/{found.path}"
+        return Reference(DEFAULT_REGISTRY, path, found.tag, found.digest)
+    return found
