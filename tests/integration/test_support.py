@@ -68,13 +68,13 @@ def test_leftovers_sees_processes_and_scratch(open_path: Path, leftovers: Leftov
     assert process.stdin and process.stdout
     process.stdin.write(b"x")  # its answer shows that it really runs: a command line is empty for a moment
     assert process.stdout.read(1) == b"x"
-    (open_path / "store-me" / "tmp").mkdir(parents=True)
+    (open_path / "store-me" / "work" / "a").mkdir(parents=True)
     (open_path / "store-me" / "images").mkdir()
     found = leftovers.found(wait=0)
     assert [line.split()[1] for line in found.processes] == ["cat"]
-    assert found.scratch == {str(open_path / "store-me" / "tmp")}
+    assert found.scratch == {str(open_path / "store-me" / "work" / "a")}
     stop(process)
-    with pytest.raises(AssertionError, match=r"scratch: .*tmp"):
+    with pytest.raises(AssertionError, match=r"scratch: .*/work/a"):
         leftovers.assert_none(wait=0.1)
 
 

@@ -7,8 +7,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-# What a store keeps on purpose; everything else in it is scratch.
+# What a store keeps on purpose; everything else in it is scratch: what is in work/, and what nobody knows.
 KEPT = ("images", "snapshots", "steps", "cache", "builds", "locks")
+WORK = "work"
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,9 @@ class Leftovers:
         return frozenset(found)
 
     def _scratch(self) -> frozenset[str]:
-        """Files of the stores in `top` outside what a store keeps, and everything hidden or temporary in there."""
-        found = set()
+        """Files of the stores in `top` outside what a store keeps."""
+        found: set[str] = set()
         for store in self.top.glob("store-*"):
-            for directory, dirs, files in os.walk(store):
-                if directory == str(store):
-                    dirs[:] = [d for d in dirs if d not in KEPT]
-                found.update(os.path.join(directory, name) for name in (*dirs, *files))
+            strange = [path for path in store.iterdir() if path.name not in (*KEPT, WORK)]
+            found.update(str(path) for path in (*strange, *store.glob(f"{WORK}/**/*")))
         return frozenset(found)
