@@ -162,6 +162,9 @@ class Runner:
                 if self._cancelled:
                     raise Interrupted("interrupted")
                 call = next(self._calls)
+                for fd in pass_fds:
+                    # sh closes every other descriptor in its children, so only this one inherits them.
+                    os.set_inheritable(fd, True)
                 self.emit(ToolStarted(step, call, command.argv, command.why))
                 try:
                     running = sh.Command(path)(

@@ -8,10 +8,14 @@ from orca.tools.command import Command
 
 
 def run(state: Path, bundle: Path, container: str, log: Path) -> Command:
-    """Run the bundle's config.json to its end; runc's own complaints go to `log` as JSON lines."""
+    """Run the bundle's config.json to its end; runc's own complaints go to `log` as JSON lines.
+
+    Rootless is said, not left for runc to find out: it takes a namespace that maps all ids for the
+    initial one, and then insists on cgroups.
+    """
     return Command(
         (
-            "runc", "--root", str(state), "--log", str(log), "--log-format", "json",
+            "runc", "--rootless=true", "--root", str(state), "--log", str(log), "--log-format", "json",
             "run", "--bundle", str(bundle), container,
         ),
         "run the command in a container",

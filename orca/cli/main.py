@@ -1,0 +1,128 @@
+"""The command line's first word, and the only place where errors become text and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orca import __version__
+from orca.errors import EXIT_INTERRUPTED, EXIT_ORCA, OrcaError, UsageError
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A command: the module that has its `run(arguments) -> exit code`, its group, and one line about it."""
+
+    module: str
+    group: str
+    about: str
+
+
+VERBS: dict[str, Verb] = {
+    "build":      Verb("build",      "Build",   "build an image from a Dockerfile"),
+    "bud":        Verb("build",      "",        "the same as build"),
+    "images":     Verb("images",     "Images",  "list the images in the store"),
+    "ls":         Verb("images",     "",        "the same as images"),
+    "inspect":    Verb("inspect",    "Images",  "show an image's config and manifest"),
+    "history":    Verb("history",    "Images",  "show which instruction made each layer"),
+    "tag":        Verb("tag",        "Images",  "give an image another name"),
+    "rm":         Verb("rm",         "Images",  "take names off images"),
+    "rmi":        Verb("rm",         "",        "the same as rm"),
+    "prune":      Verb("prune",      "Images",  "delete what no image needs"),
+    "pull":       Verb("pull",       "Share",   "get an image from a registry"),
+    "push":       Verb("push",       "Share",   "send an image to a registry"),
+    "unpack":     Verb("unpack",     "Run",     "write an image's root file system into a directory"),
+    "run":        Verb("run",        "Run",     "run a command in a container of an image"),
+    "doctor":     Verb("doctor",     "System",  "check that everything orca needs is there and works"),
+    "info":       Verb("info",       "System",  "show the store, the tools and the platform"),
+    "completion": Verb("completion", "System",  "print a completion script for bash, zsh or fish"),
+}  # fmt: skip
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Carry out a command line; returns the exit code. Nothing of what fails shows a traceback."""
+    os.umask(0o022)
+    try:
+        return _dispatch(list(arguments))
+    except KeyboardInterrupt:
+        return _say(OrcaError("interrupted"), EXIT_INTERRUPTED)
+    except OrcaError as error:
+        return _say(error, error.exit_code)
+    except BrokenPipeError:
+        # The reader of our output is gone; there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return EXIT_ORCA
+    except OSError as error:
+        return _say(_os_error(error), EXIT_ORCA)
+    except Exception as error:
+        return _unexpected(error)
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        sys.stdout.write(first_screen())
+        return 0
+    if arguments[0] in ("-V", "--version", "version"):
+        sys.stdout.write(f"orca {__version__}\n")
+        return 0
+    verb = VERBS.get(arguments[0])
+    if verb is None:
+        raise unknown_verb(arguments[0])
+    module = importlib.import_module(f"orca.cli.{verb.module}")
+    return int(module.run(arguments[1:]))
+
+
+def unknown_verb(word: str) -> UsageError:
+    """The error for a first word that is no command."""
+    import difflib
+
+    near = difflib.get_close_matches(word, VERBS, 1)
+    return UsageError(f"no command {word!r}", hint=f"did you mean orca {near[0]}?" if near else "orca --help lists them")
+
+
+def first_screen() -> str:
+    """What `orca` alone shows."""
+    lines = [
+        "orca builds OCI images from Dockerfiles by calling skopeo, umoci and runc, and can show every call.",
+        "",
+        "  orca build -t app .            build ./Dockerfile; RUN has a network; works as root or not",
+        "  orca build --explain -t app .  the same, showing and explaining each tool call",
+        "  orca run app                   run it",
+        "  orca push app REGISTRY/app     share it",
+    ]
+    for group in dict.fromkeys(verb.group for verb in VERBS.values() if verb.group):
+        lines += ["", f"{group}:"]
+        lines += [f"  {name:<11} {verb.about}" for name, verb in VERBS.items() if verb.group == group]
+    lines += ["", "orca COMMAND --help explains a command with examples. orca doctor checks this machine.", ""]
+    return "\n".join(lines)
+
+
+def _os_error(error: OSError) -> OrcaError:
+    from orca.store.files import explain
+
+    return explain(error, "working")
+
+
+def _say(error: OrcaError, code: int) -> int:
+    from orca.ui import Terminal, render_error
+
+    terminal = Terminal(sys.stderr)
+    terminal.line(render_error(error, color=terminal.color, width=terminal.width))
+    return code
+
+
+def _unexpected(error: Exception) -> int:
+    """A mistake of orca's own: where, in one line; all of it in a file when ORCA_DEBUG asks."""
+    import traceback
+
+    if os.environ.get("ORCA_DEBUG"):
+        traceback.print_exc()
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{os.path.basename(frame.filename)}:{frame.lineno}"
+    message = f"this is a bug in orca: {type(error).__name__} at {where}: {error}"
+    return _say(OrcaError(message, hint="ORCA_DEBUG=1 shows more; please report it"), EXIT_ORCA)
+
+

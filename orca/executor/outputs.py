@@ -1,0 +1,43 @@
+"""--output: where else an image goes. This version writes OCI layouts; more is refused by name."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+
+from orca.errors import NotYet, UsageError
+from orca.store.layout import Image, Layout
+from orca.store.store import Store
+from orca.tools import skopeo
+from orca.tools.command import Runner
+
+_LAYOUT = re.compile(r"oci:(?P<directory>[^:]+)(?::(?P<tag>.+))?")
+_KNOWN = ("type=", "oci-archive:", "docker-archive:", "docker://", "dir:", "containers-storage:", "docker-daemon:")
+
+
+@dataclass(frozen=True)
+class Output:
+    """An OCI layout to write to; `tag` may be empty."""
+
+    directory: str
+    tag: str
+
+
+def parse(word: str) -> Output:
+    """`oci:DIR[:TAG]`. Raises UsageError; NotYet for what this version does not write."""
+    match = _LAYOUT.fullmatch(word)
+    if match:
+        return Output(os.path.abspath(match["directory"]), match["tag"] or "latest")
+    if word.startswith(_KNOWN) or "," not in word and ":" not in word:
+        raise NotYet(f"--output {word} is not supported yet", hint="oci:DIR:TAG is")
+    raise UsageError(f"bad --output {word!r}", hint="write oci:DIR:TAG")
+
+
+def write(output: Output, image: Image, store: Store, runner: Runner) -> None:
+    """Copy the image to the layout."""
+    with store.scratch() as scratch:
+        layout = Layout(scratch / "layout").create(blobs=store.images.path / "blobs")
+        layout.write_index({"image": image.descriptor})
+        target = f"oci:{output.directory}:{output.tag}"
+        runner.run(skopeo.copy(f"oci:{layout.path}:image", target, why="write the image as an OCI layout"))
