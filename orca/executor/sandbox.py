@@ -20,7 +20,9 @@ from orca.errors import OrcaError, ToolError
 from orca.tools import kernel
 from orca.tools.command import Command, Runner
 
-ALL_IDS = 4294967295
+# Every id, in two lines: umoci and runc take `0 0 4294967295` for the initial namespace, and would then
+# make device nodes and cgroups, which no user namespace may.
+EVERY_ID = "0 0 65536\n65536 65536 4294901759"
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -73,9 +75,9 @@ def write_maps(pid: int, runner: Runner) -> None:
     uid, gid = os.getuid(), os.getgid()
     if uid == 0:
         for name in ("uid_map", "gid_map"):
-            # Not `0 0 4294967295`: in a user namespace that has fewer ids, the kernel refuses more.
-            own = Path("/proc/self", name).read_text().split()
-            text = f"0 0 {ALL_IDS}" if own[:3] == ["0", "0", str(ALL_IDS)] else identity(name)
+            # In a user namespace that has fewer ids the kernel refuses more.
+            initial = Path("/proc/self", name).read_text().split() == ["0", "0", "4294967295"]
+            text = EVERY_ID if initial else identity(name)
             Path(f"/proc/{pid}/{name}").write_text(text)
         return
     user = user_name(uid)

@@ -72,10 +72,10 @@ def in_store(store: Store, text: str) -> Descriptor | None:
     return None
 
 
-def overrides(platform: Platform) -> list[str]:
+def overrides(platform: Platform) -> tuple[str, ...]:
     """skopeo's flags that choose a platform out of an index."""
-    flags = [f"--override-os={platform.os}", f"--override-arch={platform.architecture}"]
-    return [*flags, f"--override-variant={platform.variant}"] if platform.variant else flags
+    variant = (f"--override-variant={platform.variant}",) if platform.variant else ()
+    return (f"--override-os={platform.os}", f"--override-arch={platform.architecture}", *variant)
 
 
 class Puller:
@@ -133,9 +133,9 @@ class Puller:
         layout = Layout(self.scratch / f"pull-{threading.get_ident()}-{os.urandom(3).hex()}")
         layout.create(blobs=self.store.images.path / "blobs")
         command = skopeo.copy(
-            source, f"oci:{layout.path}:{_TAG}", *_source_options(self.options), why="get the image from the registry",
+            source, f"oci:{layout.path}:{_TAG}", *_source_options(self.options),
+            why="get the image from the registry", overrides=overrides(platform),
         )  # fmt: skip
-        command = replace(command, argv=(command.argv[0], *overrides(platform), *command.argv[1:]))
         with watch(layout.path, raw, self.runner, step):
             self.runner.run(command, step=step)
         found = layout.image(layout.index()[_TAG], platform)
@@ -144,8 +144,7 @@ class Puller:
         return found
 
     def _restore(self, found: Image, source: str, platform: Platform, step: int | None) -> Image:
-        command = skopeo.inspect_config(source, *self.options)
-        command = replace(command, argv=(command.argv[0], *overrides(platform), *command.argv[1:]))
+        command = skopeo.inspect_config(source, *self.options, overrides=overrides(platform))
         data = self.runner.run(command, step=step, limit=image.JSON_LIMIT).stdout
         original = ImageConfig.from_json(image.load_object(data, "the image config"))
         config = replace(

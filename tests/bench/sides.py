@@ -11,7 +11,9 @@ from pathlib import Path
 
 from data import RUNS
 from support.images import Layout
+from support.orca import load
 from support.proc import run
+from support.users import myself
 
 BASE = "localhost/bench-base:latest"
 TAG = "localhost/bench:latest"
@@ -58,16 +60,14 @@ class Orca:
     def __init__(self, work: Path, base: Layout) -> None:
         self.store, self.template = work / "orca", work / "orca-template"
         self.work = work
-        images = self.store / "images"
-        images.mkdir(parents=True)
-        run("skopeo", "copy", "-q", base.ref, f"oci:{images}:{BASE}")
+        load(self.store, base, BASE, myself())
         # Buildah unpacks an image when it is pulled, orca when a step needs it: let it happen before, for both.
         context = work / "prime"
         context.mkdir()
         (context / "Dockerfile").write_text(f"FROM {BASE}\nRUN true\n")
         run(ORCA, "build", "-q", "--network", "host", "-t", "localhost/prime", context, env=self.env())
-        run(ORCA, "rm", "localhost/prime", env=self.env())
-        shutil.rmtree(self.store / "steps", ignore_errors=True)
+        for record in (self.store / "steps").iterdir():
+            record.unlink() if record.is_file() else shutil.rmtree(record)
         run("cp", "-a", self.store, self.template)
 
     def reset(self) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from support.images import Layout
+from support.leftovers import KEPT, WORK
 from support.proc import Result, start
 from support.users import User, myself
 
@@ -39,6 +40,14 @@ def install_copy(path: Path) -> None:
     for directory, _, files in os.walk(path):
         for entry in (directory, *(os.path.join(directory, f) for f in files)):
             os.chmod(entry, os.stat(entry).st_mode | 0o555 if os.access(entry, os.X_OK) else 0o644)
+
+
+def load(store: Path, layout: Layout, name: str, user: User) -> str:
+    """Put an image into the store of `user`, new or not, under its full reference; return the reference."""
+    for part in (*KEPT, WORK):
+        user.own_directory(store / part)
+    user.run("skopeo", "copy", "-q", layout.ref, f"oci:{store / 'images'}:{name}")
+    return name
 
 
 @dataclass
@@ -108,9 +117,7 @@ class Orca:
 
     def load(self, layout: Layout, name: str, user: User | None = None) -> str:
         """Put an image into the store under its full reference, as a pull would; return the reference."""
-        images = (user or myself()).own_directory(self.store_of(user) / "images")
-        (user or myself()).run("skopeo", "copy", "-q", layout.ref, f"oci:{images}:{name}")
-        return name
+        return load(self.store_of(user), layout, name, user or myself())
 
     def config(self, name: str, user: User | None = None) -> dict[str, Any]:
         """The config of a stored image, as skopeo reads it from the store."""
