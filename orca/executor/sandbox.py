@@ -128,6 +128,9 @@ def enter(runner: Runner) -> None:
     """
     ready_r, ready_w = os.pipe()
     mapped_r, mapped_w = os.pipe()
+    if os.getuid():
+        # Inside we are root: skopeo must go on looking for an ordinary user's configuration and credentials.
+        os.environ["_CONTAINERS_ROOTLESS_UID"] = str(os.getuid())
     sys.stdout.flush()
     sys.stderr.flush()
     middle = os.fork()

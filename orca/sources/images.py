@@ -37,7 +37,7 @@ _TROUBLES: tuple[tuple[str, str, str], ...] = (
      "is it running, and is the name before the first / right?"),
     (r"no such host|name resolution|server misbehaving", "the registry's name cannot be resolved",
      "check the name before the first /, and this machine's DNS"),
-    (r"unauthorized|authentication required|denied|forbidden", "the registry refuses access", "orca login REGISTRY"),
+    (r"unauthorized|authentication required|access.*denied|requested access|forbidden", "the registry refuses access", "orca login REGISTRY"),
     (r"server gave HTTP response to HTTPS client", "the registry speaks http, not https",
      "name it in registries.conf with insecure = true"),
     (r"x509|certificate", "the registry's certificate is not trusted", "add its authority to the system's certificates"),
