@@ -15,15 +15,12 @@ from orca.dockerfile import parser as dockerfiles
 from orca.dockerfile.instructions import Dockerfile
 from orca.errors import NotYet, UsageError
 from orca.events import Emit, Event, Warned
-from orca.executor import outputs, sandbox
 from orca.executor.build import Build, Options, Result, read_small
-from orca.executor.records import Recorder
 from orca.oci import platform as platforms
 from orca.oci import reference
 from orca.plan.scope import PROXIES
 from orca.store import files
 from orca.store.store import Store
-from orca.tools.command import Runner
 from orca.ui import open_view
 
 EXAMPLES = """\
@@ -214,16 +211,25 @@ def digest_of_result(given: argparse.Namespace, options: Options, warnings: list
     What the cache has entirely is delivered at once; anything else is done in the sandbox, into
     which this process moves.
     """
-    targets = [outputs.parse(word) for word in given.output]
+    if given.output:
+        from orca.executor import outputs
+
+        targets = [outputs.parse(word) for word in given.output]
+    else:
+        targets = []
     mode = "quiet" if given.quiet else given.progress
     store = Store.open()
     with store.in_use():
         build = Build(options, store)
-        runner = Runner()
         result = _from_cache(build, mode, given.explain, warnings)
         if result is None or targets:
             import sh  # noqa: F401  # loaded here once, not again on each side of the fork
 
+            from orca.executor import outputs, sandbox
+            from orca.executor.records import Recorder
+            from orca.tools.command import Runner
+
+            runner = Runner()
             sandbox.enter(runner)
             with open_view(mode, explain=given.explain) as show:
                 recorder = Recorder(store, build.id, show)

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orca.dispatch.ops import FileOp
 from orca.dispatch.settings import Settings
@@ -25,9 +24,6 @@ from orca.dockerfile.ignore import IgnoreRules
 from orca.dockerfile.instructions import Dockerfile, Instruction
 from orca.errors import DockerfileError, Interrupted, OrcaError
 from orca.events import BuildFinished, BuildStarted, Emit, StepFailed, Warned, ignore
-from orca.executor import sandbox
-from orca.executor.overlay import Mounter
-from orca.executor.rootfs import RootFs, Workshop
 from orca.executor.stage import Miss, StageBuilder, StageResult
 from orca.oci import platform as platforms
 from orca.oci.image import History
@@ -35,14 +31,19 @@ from orca.oci.platform import Platform
 from orca.plan import scope as scopes
 from orca.plan.cachekey import step_key
 from orca.plan.stages import Plan, Stage, make_plan, split
-from orca.sources import images
-from orca.sources.images import Puller
+from orca.sources import names
 from orca.sources.statcache import StatCache
 from orca.sources.tree import Item, SourceError, Tree, digest_items
 from orca.store.layout import Image
 from orca.store.store import StepRecord, Store
-from orca.tools import kernel
-from orca.tools.command import Runner
+
+# What has an effect is loaded when something has to be done.
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from orca.executor.rootfs import RootFs, Workshop
+    from orca.sources.images import Puller
+    from orca.tools.command import Runner
 
 
 @dataclass(frozen=True)
@@ -89,12 +90,13 @@ class Build:
         self.store = store
         self.emit = emit
         self.begun = time.monotonic()
-        self.id = time.strftime("%Y%m%dT%H%M%S-", time.gmtime()) + secrets.token_hex(2)
+        self.id = time.strftime("%Y%m%dT%H%M%S-", time.gmtime()) + os.urandom(2).hex()
         self.settings, self.plan = prepare(options)
         self.ignored: IgnoreRules | None = None
         self._context: Tree | None = None
         self._items: dict[FileOp, list[Item]] = {}
-        self._results: dict[int, Future[StageResult]] = {}
+        self._running: dict[int, Future[StageResult]] = {}
+        self._done: dict[int, StageResult] = {}
         self._extra = self.plan.total_steps
         self._lock = threading.RLock()
         self._puller: Puller | None = None
@@ -112,12 +114,12 @@ class Build:
             self._announce()
             for index in self.plan.stages:
                 self.stage_result(index, None)
-            result = self._finish(self._results[self.plan.target.index].result(), only_look=True)
+            result = self._finish(self._done[self.plan.target.index], only_look=True)
         except Miss:
             return None
         finally:
             self.emit = emit
-            self._results.clear()
+            self._done.clear()
             self._extra = self.plan.total_steps
         for event in events:
             emit(event)
@@ -125,6 +127,11 @@ class Build:
 
     def run(self, runner: Runner) -> Result:
         """Build it, inside the sandbox. Raises what the first failing step raised."""
+        from orca.executor.overlay import Mounter
+        from orca.executor.rootfs import Workshop
+        from orca.sources.images import Puller
+        from orca.tools import kernel
+
         (self.store.root / "builds" / self.id).mkdir(mode=0o700, exist_ok=True)
         self._announce()
         self.store.sweep()
@@ -151,25 +158,30 @@ class Build:
 
     def _run_stages(self, shop: Workshop) -> StageResult:
         """All stages of the plan, at most `jobs` at a time; a stage waits for those it needs."""
+        from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+
         jobs = self.options.jobs or max(2, os.cpu_count() or 1)
         pool = ThreadPoolExecutor(jobs, "stage")
         try:
             # In order: whatever a stage waits for has been submitted before it, so no wait is for ever.
             with self._lock:
                 for index, stage in self.plan.stages.items():
-                    self._results[index] = pool.submit(StageBuilder(self, stage, shop).run)
-            futures = list(self._results.values())
+                    self._running[index] = pool.submit(StageBuilder(self, stage, shop).run)
+            futures = list(self._running.values())
             done, _ = wait(futures, return_when=FIRST_EXCEPTION)
             for future in futures:
                 if future in done and (error := future.exception()) and not isinstance(error, Interrupted):
                     raise error
-            return self._results[self.plan.target.index].result()
+            self._done |= {index: future.result() for index, future in self._running.items()}
+            return self._done[self.plan.target.index]
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
     @staticmethod
     def _kill_all(runner: Runner) -> None:
         """End every process of the build: as pid 1 we may kill all others of our namespace."""
+        from orca.executor import sandbox
+
         runner.cancel()
         if sandbox.inside():
             with contextlib.suppress(ProcessLookupError):
@@ -180,15 +192,13 @@ class Build:
     def stage_result(self, index: int, shop: Workshop | None) -> StageResult:
         """The finished stage `index`; built here and now if nobody has begun it."""
         with self._lock:
-            future = self._results.get(index)
+            if index in self._done:
+                return self._done[index]
+            future = self._running.get(index)
             if future is None:
                 stage = self.plan.stages.get(index) or self._unplanned(index)
-                future = self._results[index] = Future()
-                future.set_running_or_notify_cancel()
-                try:
-                    future.set_result(StageBuilder(self, stage, shop).run())
-                except BaseException as error:
-                    future.set_exception(error)
+                self._done[index] = StageBuilder(self, stage, shop).run()
+                return self._done[index]
         return future.result()
 
     def _unplanned(self, index: int) -> Stage:
@@ -216,7 +226,7 @@ class Build:
 
     def base_image(self, text: str, platform: Platform, shop: Workshop | None, step: int) -> tuple[Image, bool]:
         """The image that FROM names, and whether it was in the store already."""
-        there = images.in_store(self.store, text) if self.options.pull in ("missing", "never") else None
+        there = names.in_store(self.store, text) if self.options.pull in ("missing", "never") else None
         if there is not None:
             return self.store.images.image(there, platform), True
         if shop is None:
@@ -287,6 +297,8 @@ class Build:
 
     def source_rootfs(self, word: str, stage: Stage, shop: Workshop, step: int) -> RootFs:
         """The file system that a COPY --from reads."""
+        from orca.executor.rootfs import RootFs
+
         index = self.plan.find(word, stage.index)
         if index is None:
             image, _ = self.base_image(word, stage.platform, shop, step)
@@ -336,7 +348,7 @@ class Build:
             self.store.put_step(record)
         if self.options.tags:
             self.store.tag(self.options.tags, image.descriptor)
-        return Result(image, target_cached(self._results), self.plan.total_steps, time.monotonic() - self.begun)
+        return Result(image, sum(stage.cached for stage in self._done.values()), self.plan.total_steps, time.monotonic() - self.begun)
 
     def _assemble(self, target: StageResult) -> Image:
         """The image as umoci left it, with the builder's own config: umoci drops fields that it does not know."""
@@ -370,12 +382,9 @@ def _plain(entry: History) -> History:
     return replace(entry, author=entry.author or None)
 
 
-def target_cached(results: Mapping[int, Future[StageResult]]) -> int:
-    """How many steps of all stages came from the cache."""
-    return sum(future.result().cached for future in results.values())
-
-
 def _unmount(path: Path) -> None:
+    from orca.tools import kernel
+
     with contextlib.suppress(OSError):
         kernel.umount(path)
 

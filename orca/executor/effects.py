@@ -11,12 +11,12 @@ import os
 import posixpath
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from orca.dispatch.ops import DirectoryOp, ExecOp, FileOp
+from orca.dispatch.ops import DirectoryOp, ExecOp, FileOp, Op
 from orca.errors import RunFailed
 from orca.executor import archives, bundle, copier, users
 from orca.executor.copier import Ownership, Target
@@ -202,3 +202,8 @@ def _answers(server: str) -> bool:
     return False
 
 
+EFFECTS: dict[type[Op], Callable[[Any, Work], Changed]] = {
+    DirectoryOp: make_directory,
+    FileOp: copy_files,
+    ExecOp: execute,
+}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import secrets
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -39,18 +38,18 @@ class Workshop:
 
     def directory(self, kind: str) -> Path:
         """A new directory below the scratch directory."""
-        path = self.scratch / f"{kind}-{secrets.token_hex(4)}"
+        path = self.scratch / f"{kind}-{os.urandom(4).hex()}"
         path.mkdir(mode=0o700)
         return path
 
     def volatile_directory(self, kind: str) -> Path:
-        path = self.volatile / f"{kind}-{secrets.token_hex(4)}"
+        path = self.volatile / f"{kind}-{os.urandom(4).hex()}"
         path.mkdir(mode=0o700)
         return path
 
     def layout(self) -> Layout:
         """A private layout that shares the store's blobs."""
-        return Layout(self.scratch / f"layout-{secrets.token_hex(4)}").create(blobs=self.store.images.path / "blobs")
+        return Layout(self.scratch / f"layout-{os.urandom(4).hex()}").create(blobs=self.store.images.path / "blobs")
 
     def unpack(self, image: Image, step: int | None) -> str:
         """The snapshot that holds the whole file system of `image`; unpacked at most once per set of layers."""
@@ -139,7 +138,7 @@ class RootFs:
     @contextlib.contextmanager
     def writable(self, step: int | None, *, stub: bool = False) -> Iterator[tuple[Mounted, Upper]]:
         """Mount the stack with a new upper directory; with `stub`, a container's mount points lie between."""
-        upper = Upper(self.shop.directory("step"), secrets.token_hex(6))
+        upper = Upper(self.shop.directory("step"), os.urandom(6).hex())
         upper.fs.mkdir(mode=0o755)
         (upper.place / "work").mkdir()
         merged = self.shop.volatile_directory("root")

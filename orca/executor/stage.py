@@ -7,31 +7,28 @@ builder's own state, never what umoci wrote.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orca.dispatch import table
-from orca.dispatch.ops import ConfigOp, DirectoryOp, ExecOp, FileOp, Op, Step
+from orca.dispatch.ops import ConfigOp, FileOp, Op, Step
 from orca.dispatch.state import State, from_base
 from orca.dockerfile.instructions import Instruction
-from orca.errors import OrcaError
-from orca.events import LayerCommitted, StepFailed, StepFinished, StepStarted
-from orca.executor import effects, layer
-from orca.executor.rootfs import RootFs, Upper, Workshop
+from orca.events import LayerCommitted, StepFinished, StepStarted
 from orca.oci.image import DEFAULT_PATH, Descriptor, ImageConfig
 from orca.plan.cachekey import step_key
 from orca.plan.stages import SCRATCH, Stage
-from orca.store.layout import Image, Layout
 from orca.store.store import StepRecord
-from orca.tools import umoci
 
+# A build that comes from the cache does nothing, and loads nothing of what would do it.
 if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
     from orca.executor.build import Build
+    from orca.executor.rootfs import RootFs, Upper, Workshop
+    from orca.store.layout import Layout
 
 
 class Miss(Exception):
@@ -138,6 +135,8 @@ class StageBuilder:
             self._manifest = record.manifest
             return position, True
         shop = self._needs_shop()
+        from orca.tools import umoci
+
         self._layout = layout = shop.layout()
         shop.runner.run(umoci.new(layout.path), step=number)
         shop.runner.run(umoci.config(layout.path, ImageConfig(os="linux"), config, None), step=number)
@@ -191,9 +190,11 @@ class StageBuilder:
         snapshots = before.snapshots
         root_changed = False
         if not isinstance(step.op, ConfigOp):
+            from orca.executor import effects
+
             rootfs = self._materialise(number, before)
             work = effects.Work(self.build, self.stage, shop, rootfs, number)
-            upper, root_changed = EFFECTS[type(step.op)](step.op, work)
+            upper, root_changed = effects.EFFECTS[type(step.op)](step.op, work)
             if upper is not None:
                 self._rootfs = rootfs.with_upper(upper)
             snapshots = self._rootfs.names if self._rootfs else ()
@@ -204,6 +205,8 @@ class StageBuilder:
 
     def _materialise(self, number: int, position: Position) -> RootFs:
         """The root file system at `position`: the snapshots that are there, or the image unpacked."""
+        from orca.executor.rootfs import RootFs
+
         shop = self._needs_shop()
         if self._rootfs is not None and len(self._rootfs.names) < 300:
             return self._rootfs
@@ -218,6 +221,8 @@ class StageBuilder:
     # -- commits
 
     def _enqueue(self, job: Callable[[], None]) -> None:
+        from concurrent.futures import ThreadPoolExecutor
+
         if self._queue is None:
             self._queue = ThreadPoolExecutor(1, f"commit-{self.stage.label}")
         self._raise_failed()
@@ -234,6 +239,8 @@ class StageBuilder:
             self._commits.pop(0).result()
 
     def _private_layout(self, shop: Workshop) -> Layout:
+        from orca.tools import umoci
+
         if self._layout is None:
             assert self._manifest is not None
             self._layout = shop.layout()
@@ -242,6 +249,9 @@ class StageBuilder:
 
     def _commit(self, commit: Commit) -> None:
         """Write the layer or the config of one step into the image, then remember the step."""
+        from orca.executor import layer
+        from orca.tools import umoci
+
         shop, begun = self._needs_shop(), time.monotonic()
         layout = self._private_layout(shop)
         entry = umoci.Entry(commit.step.history, self.build.timestamp())
@@ -290,11 +300,4 @@ class Commit:
     ingredients: dict[str, Any]
     upper: Upper | None
     root_changed: bool
-
-
-EFFECTS: dict[type[Op], Callable[[Any, effects.Work], tuple[Upper | None, bool]]] = {
-    DirectoryOp: effects.make_directory,
-    FileOp: effects.copy_files,
-    ExecOp: effects.execute,
-}
 

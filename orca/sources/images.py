@@ -17,10 +17,11 @@ from pathlib import Path
 from orca.errors import OrcaError, StoreError, ToolError
 from orca.events import Progress
 from orca.oci import image
-from orca.oci.image import Descriptor, ImageConfig
+from orca.oci.image import ImageConfig
 from orca.oci.platform import Platform
 from orca.oci.reference import Reference
 from orca.sources import registries
+from orca.sources.names import in_store
 from orca.store.layout import Image, Layout
 from orca.store.store import Store
 from orca.tools import skopeo
@@ -58,18 +59,6 @@ def explain(error: ToolError, name: object) -> OrcaError:
     return ToolError(
         f"{name}: skopeo failed", argv=error.argv, returncode=error.returncode, stderr=error.stderr, hint=error.hint
     )
-
-
-def in_store(store: Store, text: str) -> Descriptor | None:
-    """The image that `FROM text` finds without a registry: built here, or pulled before."""
-    found = store.lookup(text)
-    if found is not None:
-        return found[1]
-    tags = store.tags()
-    for name in registries.candidates(text):
-        if str(name) in tags:
-            return tags[str(name)]
-    return None
 
 
 def overrides(platform: Platform) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -237,7 +236,7 @@ class Store:
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
         """A new directory below work/ that is removed at the end; a killed owner's is swept by `sweep`."""
-        path = self.root / "work" / secrets.token_hex(4)
+        path = self.root / "work" / os.urandom(4).hex()
         with files.lock(path.with_suffix(".lock")):
             try:
                 path.mkdir(mode=0o700)

@@ -10,9 +10,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import selectors
-import shlex
-import shutil
 import signal
 import threading
 import time
@@ -50,6 +47,8 @@ class Command:
 
     def __str__(self) -> str:
         """The command as one would type it."""
+        import shlex
+
         return shlex.join(self.argv)
 
 
@@ -75,6 +74,8 @@ def find(name: str) -> str:
 
     An ordinary user's PATH often lacks the sbin directories, where some distributions keep runc.
     """
+    import shutil
+
     path = os.environ.get("PATH", os.defpath)
     found = shutil.which(name, path=f"{path}:/usr/local/sbin:/usr/sbin:/sbin")
     if found is None:
@@ -276,6 +277,8 @@ def pipe() -> Iterator[tuple[IO[bytes], IO[bytes]]]:
 
 def drain(streams: dict[IO[bytes], str], take: Callable[[bytes, str], None]) -> None:
     """Read all `streams` to their ends, handing each chunk to `take` with its stream's name."""
+    import selectors
+
     with selectors.DefaultSelector() as selector:
         for stream, name in streams.items():
             selector.register(stream, selectors.EVENT_READ, name)
