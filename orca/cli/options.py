@@ -43,8 +43,16 @@ def pairs(words: Sequence[str], option: str) -> dict[str, str]:
 
 
 def print_json(value: object) -> None:
-    """A value as indented JSON on standard output."""
+    """A value as indented JSON on standard output.
+
+    Characters that do not show themselves (and lone surrogates) are spelled as JSON's own escapes, so that
+    what an image says can neither drive a terminal nor fail to be written; the value stays the same.
+    """
     import json
 
-    json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
-    sys.stdout.write("\n")
+    from orca.ui.escape import shows
+
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    if not text.isascii():
+        text = "".join(char if char == "\n" or shows(char) else json.dumps(char)[1:-1] for char in text)
+    sys.stdout.write(text + "\n")
