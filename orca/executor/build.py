@@ -145,12 +145,7 @@ class Build:
             mounter = stack.enter_context(Mounter(self.store.root, runner))
             self._puller = Puller(self.store, runner, scratch)
             shop = Workshop(self.store, runner, mounter, scratch, volatile)
-            try:
-                target = self._run_stages(shop)
-            except BaseException:
-                self._kill_all(runner)
-                raise
-            result = self._finish(target, only_look=False)
+            result = self._finish(self._run_stages(shop), only_look=False)
         return self._told(result)
 
     def _announce(self) -> None:
@@ -174,8 +169,12 @@ class Build:
                     raise error
             self._done |= {index: future.result() for index, future in self._running.items()}
             return self._done[self.plan.target.index]
+        except BaseException:
+            self._kill_all(shop.runner)
+            raise
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            # What was killed still has to tell and to clean up.
+            pool.shutdown(wait=True, cancel_futures=True)
 
     @staticmethod
     def _kill_all(runner: Runner) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 import signal
 import threading
 import time
@@ -23,6 +24,8 @@ from orca.events import Emit, ToolFinished, ToolStarted, ignore
 
 STDERR_KEPT = 64 * 1024
 CHUNK = 64 * 1024
+
+_LOGRUS = re.compile(r'time="[^"]*" level=(?:fatal|error|warning) msg="((?:[^"\\]|\\.)*)"(?: .*)?')
 
 # What a tool may see of the caller's environment. Nothing else passes, so nothing else can change a build.
 PASSED = (
@@ -294,4 +297,15 @@ def drain(streams: dict[IO[bytes], str], take: Callable[[bytes, str], None]) -> 
 def failure(command: Command, code: int, stderr: str) -> ToolError:
     """The error for a command that ended with `code`."""
     name = " ".join(word for word in command.argv[:2] if not word.startswith("-"))
-    return ToolError(f"{name} failed with exit code {code}", argv=command.argv, returncode=code, stderr=stderr.strip())
+    words = plain_words(stderr.strip())
+    return ToolError(f"{name} failed with exit code {code}", argv=command.argv, returncode=code, stderr=words)
+
+
+def plain_words(stderr: str) -> str:
+    """What Go tools say, without the frame that their logger puts around it: `time="…" level=fatal msg="…"`."""
+
+    def message(line: str) -> str:
+        match = _LOGRUS.fullmatch(line)
+        return re.sub(r"\\(.)", r"\1", match[1]) if match else line
+
+    return "\n".join(message(line) for line in stderr.splitlines())
