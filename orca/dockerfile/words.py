@@ -76,6 +76,13 @@ def expand_words(word: str, lookup: Lookup, escape: str = "\\") -> list[str]:
     return [found for found in words if found]
 
 
+def expand_body(body: str, lookup: Lookup, escape: str = "\\") -> str:
+    """A here-document's body with its variables replaced. Quotes mean nothing in it, as in a shell's;
+    the escape character only does before a dollar sign or itself. Raises WordError.
+    """
+    return _Expansion(lookup).word(_Parser(body, escape).body())
+
+
 def names(word: str, escape: str = "\\") -> frozenset[str]:
     """Every variable that expanding the word may look up. Raises WordError for a word that cannot be parsed."""
     return frozenset(_names(_parse(word, escape)))
@@ -235,6 +242,22 @@ class _Parser:
                 parts.append(self.escaped(raw))
         if stop:
             raise WordError(f"{quoted(self.text)} lacks a {stop} that closes a ${{")
+        return tuple(parts)
+
+    def body(self) -> Word:
+        """The parts of a here-document's body."""
+        parts: list[Part] = []
+        plain = re.compile(f"[^${re.escape(self.escape)}]+")
+        while char := self.peek():
+            if run := plain.match(self.text, self.at):
+                self.at = run.end()
+                parts.append(Text(run[0], quoted=True))
+            elif char == "$":
+                parts.append(self.dollar(in_quotes=True))
+            else:
+                self.at += 1
+                known = self.peek() != "" and self.peek() in f"${self.escape}"
+                parts.append(Text(self.take() if known else char, quoted=True))
         return tuple(parts)
 
     def escaped(self, raw: bool) -> Text:
