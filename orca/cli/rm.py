@@ -48,7 +48,7 @@ def run(arguments: Sequence[str]) -> int:
     for name in names:
         print(visible(name))
     if nameless:
-        Terminal(sys.stderr).line("orca prune frees the space of images without a name")
+        Terminal(sys.stderr).line("orca prune frees the space; with --all also what the step cache keeps")
     return 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,7 @@ from orca.executor import bundle, overlay
 from orca.executor.overlay import Mounted, Mounter
 from orca.store import files
 from orca.store.layout import Image, Layout
-from orca.store.store import Store
+from orca.store.store import Store, base_snapshot
 from orca.tools import umoci
 from orca.tools.command import Runner
 
@@ -53,7 +52,7 @@ class Workshop:
 
     def unpack(self, image: Image, step: int | None) -> str:
         """The snapshot that holds the whole file system of `image`; unpacked at most once per set of layers."""
-        name = "b" + hashlib.sha256("".join(image.config.diff_ids).encode()).hexdigest()[:15]
+        name = base_snapshot(image.config.diff_ids)
         with self.store.lock(f"unpack-{name}"):
             if not self.store.snapshot(name).is_dir():
                 self._unpack(image, name, step)

@@ -15,6 +15,8 @@ from typing import Any
 from orca.errors import StoreError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+DEEPEST = 64
+"""Levels of a tree that `remove_tree` goes down at once."""
 
 
 def explain(error: OSError, doing: str) -> StoreError:
@@ -97,35 +99,54 @@ def lock(path: Path, *, shared: bool = False, wait: bool = True) -> Iterator[boo
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a tree, whatever modes its directories have; a missing one is fine."""
-    fd = -1
+    """Remove a tree, whatever modes its directories have and however deep it is; a missing one is fine."""
     with contextlib.suppress(FileNotFoundError):
         if path.is_symlink() or not path.is_dir():
             path.unlink()
             return
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        fd = _own_directory_at(None, str(path))
         try:
-            _empty(fd)
+            while _empty(fd, fd, 0):
+                pass
         finally:
             os.close(fd)
         path.rmdir()
 
 
-def _empty(fd: int) -> None:
-    """Remove everything in the directory `fd`, never following a link."""
+def _empty(fd: int, top: int, depth: int) -> bool:
+    """Remove everything in the directory `fd`, never following a link.
+
+    A RUN can nest directories deeper than descriptors or Python's stack reach: what is DEEPEST levels
+    down is moved up into `top` instead. Returns whether anything was.
+    """
+    moved = False
     with os.scandir(fd) as entries:
-        for entry in list(entries):
-            if not entry.is_dir(follow_symlinks=False):
-                os.unlink(entry.name, dir_fd=fd)
+        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for name, is_directory in found:
+        if not is_directory:
+            os.unlink(name, dir_fd=fd)
+            continue
+        inner = _own_directory_at(fd, name)
+        try:
+            if depth == DEEPEST:
+                os.rename(name, f".{os.urandom(8).hex()}", src_dir_fd=fd, dst_dir_fd=top)
+                moved = True
                 continue
-            try:
-                inner = os.open(entry.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
-            except PermissionError:
-                os.chmod(entry.name, 0o700, dir_fd=fd)
-                inner = os.open(entry.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
-            try:
-                os.fchmod(inner, 0o700) if os.geteuid() else None
-                _empty(inner)
-            finally:
-                os.close(inner)
-            os.rmdir(entry.name, dir_fd=fd)
+            moved |= _empty(inner, top, depth + 1)
+        finally:
+            os.close(inner)
+        os.rmdir(name, dir_fd=fd)
+    return moved
+
+
+def _own_directory_at(parent: int | None, name: str) -> int:
+    """Open a directory that is to be emptied; an ordinary user's is made writable first."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        fd = os.open(name, flags, dir_fd=parent)
+    except PermissionError:
+        os.chmod(name, 0o700, dir_fd=parent)
+        fd = os.open(name, flags, dir_fd=parent)
+    if os.geteuid():
+        os.fchmod(fd, 0o700)
+    return fd

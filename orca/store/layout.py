@@ -70,7 +70,8 @@ class Layout:
         try:
             fd = os.open(self.blob_path(descriptor.digest), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError as error:
-            raise StoreError(f"{what} {descriptor.digest} is missing", hint="orca pull or orca build makes it again") from error
+            hint = "orca pull or orca build makes it again"
+            raise StoreError(f"{what} {descriptor.digest} is missing", hint=hint) from error
         with open(fd, "rb") as file:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise ImageError(f"{what} {descriptor.digest} is not a regular file")

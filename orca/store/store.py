@@ -7,6 +7,7 @@ wait for nobody. A process that may add blobs holds `locks/use` shared; what del
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import time
@@ -15,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from orca.errors import StoreError
+from orca.errors import ImageError, StoreError
 from orca.oci import image, reference
 from orca.oci.image import Descriptor
 from orca.oci.platform import Platform
@@ -146,7 +147,10 @@ class Store:
             self.edit_tags(lambda tags: tags.update(dict.fromkeys(names, descriptor.plain())))
 
     def untag(self, name: str) -> None:
-        self.edit_tags(lambda tags: tags.pop(name, None) and None)
+        def forget(tags: dict[str, Descriptor]) -> None:
+            tags.pop(name, None)
+
+        self.edit_tags(forget)
 
     def lookup(self, text: str) -> tuple[str | None, Descriptor] | None:
         """What a user means by `text`: a name (short ones try localhost/ first), a digest or its beginning.
@@ -214,7 +218,7 @@ class Store:
             return None
         try:
             record = StepRecord.from_json(value)
-        except (KeyError, TypeError, AttributeError, image.ImageError):
+        except (KeyError, TypeError, AttributeError, ImageError):
             return None
         there = self.images.has(record.manifest) and (record.layer is None or self.images.has(record.layer))
         return record if there and record.key == key else None
@@ -256,6 +260,11 @@ class Store:
                 if held:
                     files.remove_tree(path.with_suffix(""))
                     path.unlink(missing_ok=True)
+
+
+def base_snapshot(diff_ids: tuple[str, ...]) -> str:
+    """The name of the snapshot that holds all layers of an image, unpacked."""
+    return "b" + hashlib.sha256("".join(diff_ids).encode()).hexdigest()[:15]
 
 
 def names_for(text: str) -> tuple[str, ...]:
