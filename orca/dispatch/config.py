@@ -165,7 +165,7 @@ def healthcheck(instruction: i.Healthcheck, state: State, settings: Settings) ->
         "StartInterval": instruction.start_interval,
         "Retries": instruction.retries,
     }
-    value: dict[str, Any] = {"Test": _test(instruction.command, state)}
+    value: dict[str, Any] = {"Test": _test(instruction.command)}
     value |= {name: number for name, number in times.items() if number}
     shown = "NONE" if instruction.command is None else quoted(value["Test"])
     return _step(
@@ -173,13 +173,13 @@ def healthcheck(instruction: i.Healthcheck, state: State, settings: Settings) ->
     )
 
 
-def _test(form: i.CommandForm | None, state: State) -> list[str]:
+def _test(form: i.CommandForm | None) -> list[str]:
     if form is None:
         return ["NONE"]
     if isinstance(form, i.ExecForm):
         return ["CMD", *form.argv]
-    # CMD-SHELL leaves the choice of the shell to the runtime, which knows only the default one.
-    return ["CMD", *state.config.shell, form.text] if state.config.shell else ["CMD-SHELL", form.text]
+    # Which shell is meant the container's config says: Docker runs it by the `Shell` that stands there.
+    return ["CMD-SHELL", form.text]
 
 
 def onbuild(instruction: i.Onbuild, state: State, settings: Settings) -> Step:

@@ -131,7 +131,7 @@ def copy(items: Sequence[Item], source: Tree, target: Target, destination: str) 
         if item.is_directory:
             count += _copy_directory(item, source, target, destination)
             continue
-        place = posixpath.join(destination, posixpath.basename(item.path)) if into else destination
+        place = posixpath.join(destination, posixpath.basename(item.name)) if into else destination
         parent, name = _resolve_last(target, place)
         try:
             with _parent_in(source, item.path) as (directory, last):

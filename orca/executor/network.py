@@ -1,4 +1,4 @@
-"""The network of a RUN: a namespace of its own, and slirp4netns to reach the world from it.
+"""The network of a container: a namespace of its own, and slirp4netns to reach the world from it.
 
 The namespace is made by a thread (namespaces belong to threads) and kept by a bind mount; it and
 the helper vanish with the sandbox, however that ends.
@@ -7,17 +7,22 @@ the helper vanish with the sandbox, however that ends.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import json
+import os
+import re
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from orca.errors import OrcaError
-from orca.tools import kernel
-from orca.tools import slirp4netns
+from orca.errors import OrcaError, UsageError
+from orca.tools import kernel, slirp4netns
 from orca.tools.command import Runner, pipe
 
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
@@ -29,6 +34,57 @@ class Network:
 
     netns: Path | None
     resolv_conf: str
+
+
+@dataclass(frozen=True)
+class Port:
+    """A port of the container that can be reached at a port of the host."""
+
+    address: str
+    host: int
+    container: int
+    protocol: str = "tcp"
+
+    def __str__(self) -> str:
+        return f"{self.address}:{self.host}/{self.protocol}"
+
+
+_PORT = re.compile(
+    r"(?:(?P<address>\[[^\]]*\]|[^:/\[\]]*):)?(?P<host>[0-9]{1,5}):(?P<container>[0-9]{1,5})(?:/(?P<protocol>\w+))?"
+)
+EVERYWHERE = "0.0.0.0"
+API_SOCKET = "api.sock"
+API_WAIT = 5.0
+_REFUSALS = {
+    errno.EADDRINUSE: "it is already in use",
+    errno.EACCES: "ports below 1024 are for root",
+    errno.EADDRNOTAVAIL: "this machine does not have the address",
+}
+
+
+def parse_port(text: str) -> Port:
+    """`[IP:]HOST:CONTAINER[/tcp|udp]`. Raises UsageError."""
+    match = _PORT.fullmatch(text)
+    if match is None:
+        raise UsageError(f"bad port {text[:80]!r}", hint="write [IP:]HOST:CONTAINER[/tcp|udp], as in 8080:80")
+    host, container, protocol = int(match["host"]), int(match["container"]), match["protocol"] or "tcp"
+    if not (0 < host < 65536 and 0 < container < 65536):
+        raise UsageError(f"bad port {text!r}", hint="ports go from 1 to 65535")
+    if protocol not in ("tcp", "udp"):
+        raise UsageError(f"bad port {text!r}", hint="the protocol is tcp or udp")
+    return Port(_address(match["address"], text), host, container, protocol)
+
+
+def _address(word: str | None, text: str) -> str:
+    import ipaddress
+
+    if not word:
+        return EVERYWHERE
+    try:
+        return str(ipaddress.IPv4Address(word))
+    except ValueError as error:
+        hint = "slirp4netns publishes on IPv4 addresses only" if ":" in word else "write an IPv4 address: 127.0.0.1:8080:80"
+        raise UsageError(f"bad address in the port {text[:80]!r}", hint=hint) from error
 
 
 def make_namespace(path: Path) -> None:
@@ -59,9 +115,18 @@ def _loopback_up() -> None:
 
 
 @contextlib.contextmanager
-def network(mode: str, directory: Path, runner: Runner, step: int | None = None) -> Iterator[Network]:
+def network(
+    mode: str,
+    directory: Path,
+    runner: Runner,
+    step: int | None = None,
+    *,
+    ports: Sequence[Port] = (),
+    host_loopback: bool = False,
+) -> Iterator[Network]:
     """A network for one container: "default", "none" or "host"; files go to `directory`.
 
+    In mode default `ports` are published and with `host_loopback` the host's loopback is reachable.
     Raises OrcaError when it cannot be had.
     """
     if mode == "host":
@@ -71,12 +136,14 @@ def network(mode: str, directory: Path, runner: Runner, step: int | None = None)
     try:
         make_namespace(namespace)
     except OSError as error:
-        hint = "RUN --network=host does without; orca doctor says what is missing"
+        hint = "--network=host does without; orca doctor says what is missing"
         raise OrcaError(f"cannot make a network namespace: {error.strerror}", hint=hint) from error
     try:
         with contextlib.ExitStack() as stack:
             if mode == "default":
-                stack.enter_context(_slirp(namespace, runner, step))
+                stack.enter_context(_slirp(namespace, runner, step, api=bool(ports), host_loopback=host_loopback))
+            for port in ports:
+                publish(directory / API_SOCKET, port)
             yield Network(namespace, resolv_conf(mode))
     finally:
         with contextlib.suppress(OSError):
@@ -85,11 +152,16 @@ def network(mode: str, directory: Path, runner: Runner, step: int | None = None)
 
 
 @contextlib.contextmanager
-def _slirp(namespace: Path, runner: Runner, step: int | None) -> Iterator[None]:
+def _slirp(
+    namespace: Path, runner: Runner, step: int | None, *, api: bool = False, host_loopback: bool = False
+) -> Iterator[None]:
     with pipe() as (ready_r, ready_w), pipe() as (exit_r, exit_w), pipe() as (log_r, log_w):
-        command = slirp4netns.attach(namespace, ready_w.fileno(), exit_r.fileno())
+        command = slirp4netns.attach(
+            namespace, ready_w.fileno(), exit_r.fileno(),
+            api_socket=API_SOCKET if api else None, host_loopback=host_loopback,
+        )  # fmt: skip
         fds = (ready_w.fileno(), exit_r.fileno())
-        with runner.running(command, step=step, pass_fds=fds, stderr=log_w):
+        with runner.running(command, step=step, pass_fds=fds, stderr=log_w, cwd=namespace.parent):
             ready_w.close()
             exit_r.close()
             log_w.close()
@@ -100,6 +172,52 @@ def _slirp(namespace: Path, runner: Runner, step: int | None) -> Iterator[None]:
                 )
             yield
             exit_w.close()  # the helper's sign to end
+
+
+def publish(api: Path, port: Port) -> None:
+    """Have the helper behind the socket `api` pass `port` on. Raises OrcaError."""
+    answer = _request(api, slirp4netns.publish(port.protocol, port.address, port.host, port.container))
+    if "error" in answer:
+        told = answer["error"].get("desc", "") if isinstance(answer["error"], dict) else ""
+        hint = "is another program, or another container, using it? another port: -p OTHER:" + str(port.container)
+        raise OrcaError(f"cannot publish port {port}: {_why_not(port) or told or 'slirp4netns refuses'}", hint=hint)
+
+
+def _request(api: Path, request: dict[str, Any]) -> dict[str, Any]:
+    """Ask slirp4netns; the socket is there a moment after it is ready."""
+    directory = os.open(api.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        # The socket's own path may be longer than the 107 bytes that an address has room for.
+        place, deadline = f"/proc/self/fd/{directory}/{api.name}", time.monotonic() + API_WAIT
+        while True:
+            try:
+                with socket.socket(socket.AF_UNIX) as connection:
+                    connection.settimeout(API_WAIT)
+                    connection.connect(place)
+                    connection.sendall(json.dumps(request).encode())
+                    connection.shutdown(socket.SHUT_WR)
+                    answer = json.loads(b"".join(iter(lambda: connection.recv(4096), b"")))
+                    return answer if isinstance(answer, dict) else {}
+            except (OSError, ValueError) as error:
+                if time.monotonic() > deadline:
+                    raise OrcaError(f"slirp4netns does not take requests: {error}") from error
+                time.sleep(0.005)
+    finally:
+        os.close(directory)
+
+
+def _why_not(port: Port) -> str | None:
+    """Why the host does not give a port away: slirp4netns does not tell."""
+    kind = socket.SOCK_STREAM if port.protocol == "tcp" else socket.SOCK_DGRAM
+    with socket.socket(socket.AF_INET, kind) as test:
+        try:
+            test.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            test.bind((port.address, port.host))
+            if kind == socket.SOCK_STREAM:
+                test.listen(1)
+        except OSError as error:
+            return _REFUSALS.get(error.errno or 0, error.strerror)
+    return None
 
 
 def _last_line(text: bytes) -> str:

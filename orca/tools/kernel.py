@@ -1,4 +1,4 @@
-"""Linux system calls that Python 3.11 does not offer: mount, umount2, unshare, prctl, openat2.
+"""Linux system calls that Python 3.11 does not offer: mount, umount2, unshare, setns, prctl, openat2.
 
 All raise OSError with the errno of the call. Paths go to the kernel as they are.
 """
@@ -67,6 +67,11 @@ def umount(target: str | Path, flags: int = MNT_DETACH) -> None:
 def unshare(flags: int) -> None:
     """unshare(2), for the calling thread."""
     _checked(_libc.unshare(flags))
+
+
+def setns(fd: int, kind: int) -> None:
+    """setns(2), for the calling thread."""
+    _checked(_libc.setns(fd, kind))
 
 
 def die_with_parent(signal: int = 9) -> None:
