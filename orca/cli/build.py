@@ -21,7 +21,7 @@ from orca.oci import reference
 from orca.plan.scope import PROXIES
 from orca.store import files
 from orca.store.store import Store
-from orca.ui import open_view
+from orca.ui import Mode, open_view
 
 EXAMPLES = """\
   orca build -t app .                          the Dockerfile of this directory
@@ -217,7 +217,7 @@ def digest_of_result(given: argparse.Namespace, options: Options, warnings: list
         targets = [outputs.parse(word) for word in given.output]
     else:
         targets = []
-    mode = "quiet" if given.quiet else given.progress
+    mode: Mode = "quiet" if given.quiet else given.progress
     store = Store.open()
     with store.in_use():
         build = Build(options, store)
@@ -244,12 +244,12 @@ def digest_of_result(given: argparse.Namespace, options: Options, warnings: list
         return deliver(given, options, result)
 
 
-def _from_cache(build: Build, mode: str, explain: bool, warnings: list[Warned]) -> Result | None:
+def _from_cache(build: Build, mode: Mode, explain: bool, warnings: list[Warned]) -> Result | None:
     events: list[Event] = []
     build.emit = events.append
     result = build.from_cache()
     if result is not None:
-        with open_view(mode, explain=explain) as show:  # type: ignore[arg-type]
+        with open_view(mode, explain=explain) as show:
             for event in [events[0], *warnings, *events[1:]]:
                 show(event)
     return result
@@ -292,4 +292,3 @@ def metadata(options: Options, result: Result) -> dict[str, object]:
         "containerimage.descriptor": image.descriptor.to_json(),
     }
     return {**value, "image.name": ",".join(options.tags)} if options.tags else value
-

@@ -80,7 +80,9 @@ def unknown_verb(word: str) -> UsageError:
     import difflib
 
     near = difflib.get_close_matches(word, VERBS, 1)
-    return UsageError(f"no command {word!r}", hint=f"did you mean orca {near[0]}?" if near else "orca --help lists them")
+    return UsageError(
+        f"no command {word!r}", hint=f"did you mean orca {near[0]}?" if near else "orca --help lists them"
+    )
 
 
 def first_screen() -> str:
@@ -124,5 +126,3 @@ def _unexpected(error: Exception) -> int:
     where = f"{os.path.basename(frame.filename)}:{frame.lineno}"
     message = f"this is a bug in orca: {type(error).__name__} at {where}: {error}"
     return _say(OrcaError(message, hint="ORCA_DEBUG=1 shows more; please report it"), EXIT_ORCA)
-
-

@@ -168,9 +168,7 @@ def healthcheck(instruction: i.Healthcheck, state: State, settings: Settings) ->
     value: dict[str, Any] = {"Test": _test(instruction.command)}
     value |= {name: number for name, number in times.items() if number}
     shown = "NONE" if instruction.command is None else quoted(value["Test"])
-    return _step(
-        instruction, replace(state, config=replace(state.config, healthcheck=value)), f"HEALTHCHECK {shown}"
-    )
+    return _step(instruction, replace(state, config=replace(state.config, healthcheck=value)), f"HEALTHCHECK {shown}")
 
 
 def _test(form: i.CommandForm | None) -> list[str]:

@@ -12,8 +12,8 @@ from orca.dispatch.settings import Settings
 from orca.dispatch.state import State
 from orca.dockerfile import instructions as i
 from orca.dockerfile import words
+from orca.dockerfile.parser import location
 from orca.errors import NotYet
-from orca.plan.scope import location
 
 _URL = re.compile(r"(?:https?|git|ssh)://|git@|[^/]+\.git(?:#|$)", re.IGNORECASE)
 
@@ -130,5 +130,3 @@ def add(instruction: i.Add, state: State, settings: Settings) -> Step:
         if _URL.match(source):
             raise _not_yet(instruction, settings, f"ADD from {source.split('?')[0][:80]}")
     return Step(instruction, op, state, _history("ADD", [("chown", op.chown), ("chmod", instruction.chmod)], op))
-
-

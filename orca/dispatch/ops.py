@@ -72,7 +72,8 @@ class FileOp(Op):
         where = f"from {self.from_}" if self.from_ else "from the build context"
         what = ", ".join([*self.sources, *(f"<<{doc.name}" for doc in self.contents)])
         archives = " Archives among them are unpacked." if self.unpack else ""
-        return f"{what} {where} is written through an overlay to {self.destination}; what is new becomes a layer.{archives}"
+        way = f"{what} {where} is written through an overlay to {self.destination}"
+        return f"{way}; what is new becomes a layer.{archives}"
 
     def ingredients(self) -> dict[str, Any]:
         return {

@@ -7,8 +7,9 @@ from orca.dispatch.ops import ExecOp, Step
 from orca.dispatch.settings import NETWORKS, Settings
 from orca.dispatch.state import State
 from orca.dockerfile import instructions as i
+from orca.dockerfile.parser import location
 from orca.errors import NotYet
-from orca.plan.scope import PROXIES, location
+from orca.plan.scope import PROXIES
 
 # Where heredocs that begin with `#!` stand while they run.
 PIPES = "/dev/pipes"

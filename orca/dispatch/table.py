@@ -11,8 +11,8 @@ from typing import Any
 
 from orca.dispatch import config, files, run
 from orca.dispatch.ops import Step
-from orca.dispatch.state import State
 from orca.dispatch.settings import Settings
+from orca.dispatch.state import State
 from orca.dockerfile import instructions as i
 
 Translate = Callable[[Any, State, Settings], Step]

@@ -344,7 +344,7 @@ def _pairs(given: Statement) -> tuple[tuple[tuple[str, str], ...], bool]:
     for word in words:
         name, equals, value = word.text.partition("=")
         if not equals:
-            hint = "quote a value with blanks in it: name=\"a b\""
+            hint = 'quote a value with blanks in it: name="a b"'
             raise Fault(f"{given.keyword} takes name=value, not {quoted(word.text)}", at=word.at, hint=hint)
         if not name:
             raise Fault(f"{given.keyword} needs a name before the =", at=word.at)
@@ -382,22 +382,22 @@ def _volume(given: Statement, options: Flags) -> Instruction:
 
 
 PARSERS: Mapping[str, Callable[[Statement, Flags], Instruction]] = {
-    "ADD":         _add,
-    "ARG":         _arg,
-    "CMD":         _cmd,
-    "COPY":        _copy,
-    "ENTRYPOINT":  _entrypoint,
-    "ENV":         _env,
-    "EXPOSE":      _expose,
-    "FROM":        _from,
+    "ADD": _add,
+    "ARG": _arg,
+    "CMD": _cmd,
+    "COPY": _copy,
+    "ENTRYPOINT": _entrypoint,
+    "ENV": _env,
+    "EXPOSE": _expose,
+    "FROM": _from,
     "HEALTHCHECK": _healthcheck,
-    "LABEL":       _label,
-    "MAINTAINER":  _maintainer,
-    "ONBUILD":     _onbuild,
-    "RUN":         _run,
-    "SHELL":       _shell,
-    "STOPSIGNAL":  _stopsignal,
-    "USER":        _user,
-    "VOLUME":      _volume,
-    "WORKDIR":     _workdir,
+    "LABEL": _label,
+    "MAINTAINER": _maintainer,
+    "ONBUILD": _onbuild,
+    "RUN": _run,
+    "SHELL": _shell,
+    "STOPSIGNAL": _stopsignal,
+    "USER": _user,
+    "VOLUME": _volume,
+    "WORKDIR": _workdir,
 }

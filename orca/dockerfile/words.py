@@ -163,7 +163,7 @@ def _required(variable: Variable, value: str | None, operand: str) -> str:
 
 
 _CONDITIONS: dict[str, Callable[[Variable, str | None, str], str]] = {
-    "":  _plain,
+    "": _plain,
     "-": _default,
     "+": _alternative,
     "?": _required,

@@ -77,7 +77,9 @@ def _stream(source: Tree, item: Item, runner: Runner) -> Iterator[IO[bytes]]:
 
         with tempfile.TemporaryFile() as plain:
             runner.run(
-                Command(("zstd", "-dc"), "unpack the archive"), stdin=file, on_output=lambda data, _: _keep(plain, data, _)
+                Command(("zstd", "-dc"), "unpack the archive"),
+                stdin=file,
+                on_output=lambda data, _: _keep(plain, data, _),
             )
             plain.seek(0)
             yield plain
@@ -168,5 +170,3 @@ def _finish_directory(target: Target, place: str, member: tarfile.TarInfo, *, ch
         os.utime(fd, (int(member.mtime), int(member.mtime)))
     finally:
         os.close(fd)
-
-

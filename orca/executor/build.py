@@ -23,7 +23,7 @@ from orca.dockerfile.glob import GlobError
 from orca.dockerfile.ignore import IgnoreRules
 from orca.dockerfile.instructions import Dockerfile, Instruction
 from orca.errors import DockerfileError, Interrupted, OrcaError
-from orca.events import BuildFinished, BuildStarted, Emit, StepFailed, Warned, ignore
+from orca.events import BuildFinished, BuildStarted, Emit, Event, StepFailed, Warned, ignore
 from orca.executor.stage import Miss, StageBuilder, StageResult
 from orca.oci import platform as platforms
 from orca.oci.image import History
@@ -108,8 +108,8 @@ class Build:
         """The image, if every step of it is in the cache; nothing is written but tags. None when not."""
         if self.options.no_cache or self.options.pull in ("always", "newer"):
             return None
-        events, emit = [], self.emit
-        self.emit = events.append
+        events: list[Event] = []
+        emit, self.emit = self.emit, events.append
         try:
             self._announce()
             for index in self.plan.stages:
@@ -220,7 +220,9 @@ class Build:
             message = f"the base image has a bad ONBUILD trigger: {error.message}"
             raise self.settings.scope.error(message, stage.origin, error.hint) from error
         if found.keyword in ("ONBUILD", "FROM", "MAINTAINER"):
-            raise self.settings.scope.error(f"the base image has ONBUILD {found.keyword}, which is not allowed", stage.origin)
+            raise self.settings.scope.error(
+                f"the base image has ONBUILD {found.keyword}, which is not allowed", stage.origin
+            )
         return replace(found, span=stage.origin.span)
 
     def base_image(self, text: str, platform: Platform, shop: Workshop | None, step: int) -> tuple[Image, bool]:
@@ -279,7 +281,7 @@ class Build:
             items += found
         several = len(items) + len(op.contents) > 1
         if several and not op.destination.endswith("/") and not any(item.is_directory for item in items):
-            message = f"several sources for {op.destination}, which does not end with /: if it is no directory, the last one wins"
+            message = f"several sources for {op.destination}, which is no directory: the last one wins"
             self.emit(Warned(message, hint=f"write {op.destination}/"))
         return items
 
@@ -347,7 +349,12 @@ class Build:
             self.store.put_step(record)
         if self.options.tags:
             self.store.tag(self.options.tags, image.descriptor)
-        return Result(image, sum(stage.cached for stage in self._done.values()), self.plan.total_steps, time.monotonic() - self.begun)
+        return Result(
+            image,
+            sum(stage.cached for stage in self._done.values()),
+            self.plan.total_steps,
+            time.monotonic() - self.begun,
+        )
 
     def _assemble(self, target: StageResult) -> Image:
         """The image as umoci left it, with the builder's own config: umoci drops fields that it does not know."""
@@ -417,5 +424,3 @@ def prepare(options: Options) -> tuple[Settings, Plan]:
     )
     plan = make_plan(options.dockerfile, scope, target=options.target, platform=options.platform)
     return Settings(scope, options.network, options.hosts), plan
-
-

@@ -77,7 +77,9 @@ def working_directory(root: int, path: str, make: Callable[[str], None]) -> str:
             if attempt == 2:
                 raise ImageError(f"the working directory {path} cannot be used: {error.strerror}") from error
             if _FORBIDDEN.match(posixpath.normpath(path)):
-                raise ImageError(f"the working directory {path} belongs to the container", hint="change WORKDIR") from error
+                raise ImageError(
+                    f"the working directory {path} belongs to the container", hint="change WORKDIR"
+                ) from error
             make(path)
             continue
         try:
@@ -207,7 +209,11 @@ def _check_runc(log: Path, container: Container, code: int) -> None:
     text = messages[-1]
     program = container.argv[0]
     if "exec" in text and _NOT_FOUND.search(text):
-        hint = f"{program} is not in the image; FROM scratch has no shell: use the exec form" if program == "/bin/sh" else None
+        hint = (
+            f"{program} is not in the image; FROM scratch has no shell: use the exec form"
+            if program == "/bin/sh"
+            else None
+        )
         error = OrcaError(f"{program}: not found in the image", hint=hint)
         error.exit_code = 127
         raise error
@@ -215,6 +221,6 @@ def _check_runc(log: Path, container: Container, code: int) -> None:
         error = OrcaError(f"{program}: cannot be executed: {text.rsplit(':', 1)[-1].strip()}")
         error.exit_code = 126
         raise error
-    raise ToolError("runc failed", argv=("runc", "run"), returncode=code, stderr=text, hint="orca doctor tries runc out")
-
-
+    raise ToolError(
+        "runc failed", argv=("runc", "run"), returncode=code, stderr=text, hint="orca doctor tries runc out"
+    )

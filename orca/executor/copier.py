@@ -232,7 +232,9 @@ class _Copier:
             os.mkdir(name, 0o700, dir_fd=place)
         except FileExistsError as error:
             if not stat.S_ISDIR(os.stat(name, dir_fd=place, follow_symlinks=False).st_mode):
-                raise CopyError(f"cannot copy the directory {entry.path} over something that is no directory") from error
+                raise CopyError(
+                    f"cannot copy the directory {entry.path} over something that is no directory"
+                ) from error
         inner = os.open(name, _DIRECTORY, dir_fd=place)
         try:
             return os.open(name, _DIRECTORY, dir_fd=directory), inner
@@ -329,11 +331,15 @@ class _Copier:
             return
         except IsADirectoryError as error:
             what = entry.path or "a file"
-            raise CopyError(f"cannot copy {what} over the directory {name}", hint="end the destination with /") from error
+            raise CopyError(
+                f"cannot copy {what} over the directory {name}", hint="end the destination with /"
+            ) from error
 
     def _changed(self, entry: Entry) -> CopyError:
         what = entry.path or "a source"
-        return CopyError(f"{what} changed while it was copied", hint="build again when nothing writes to the build context")
+        return CopyError(
+            f"{what} changed while it was copied", hint="build again when nothing writes to the build context"
+        )
 
 
 def _transfer(origin: int, copy_: int, count: int) -> int:

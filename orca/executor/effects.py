@@ -177,8 +177,10 @@ def name_hint(mode: str) -> str:
         return "the host itself has no nameserver in /etc/resolv.conf, so the container cannot have one"
     if not any(_answers(server) for server in servers):
         where = ", ".join(servers)
-        return f"the container reached slirp4netns, but the host's resolver ({where}) does not answer: check the host's DNS"
-    where = "slirp4netns (10.0.2.3) and the host's resolver answer" if mode == "default" else "the host's resolver answers"
+        return f"slirp4netns was reached, but the host's resolver ({where}) does not answer: check the host's DNS"
+    where = (
+        "slirp4netns (10.0.2.3) and the host's resolver answer" if mode == "default" else "the host's resolver answers"
+    )
     return f"{where}: the name itself seems not to exist, or the look-up came too early"
 
 

@@ -83,7 +83,11 @@ def _address(word: str | None, text: str) -> str:
     try:
         return str(ipaddress.IPv4Address(word))
     except ValueError as error:
-        hint = "slirp4netns publishes on IPv4 addresses only" if ":" in word else "write an IPv4 address: 127.0.0.1:8080:80"
+        hint = (
+            "slirp4netns publishes on IPv4 addresses only"
+            if ":" in word
+            else "write an IPv4 address: 127.0.0.1:8080:80"
+        )
         raise UsageError(f"bad address in the port {text[:80]!r}", hint=hint) from error
 
 
@@ -250,5 +254,3 @@ def hosts(hostname: str, pairs: tuple[tuple[str, str], ...]) -> str:
         *(f"{address}\t{name}" for name, address in pairs),
     ]
     return "\n".join(lines) + "\n"
-
-

@@ -29,7 +29,7 @@ def parse(word: str) -> Output:
     match = _LAYOUT.fullmatch(word)
     if match:
         return Output(os.path.abspath(match["directory"]), match["tag"] or "latest")
-    if word.startswith(_KNOWN) or "," not in word and ":" not in word:
+    if word.startswith(_KNOWN) or ("," not in word and ":" not in word):
         raise NotYet(f"--output {word} is not supported yet", hint="oci:DIR:TAG is")
     raise UsageError(f"bad --output {word!r}", hint="write oci:DIR:TAG")
 

@@ -71,9 +71,7 @@ class Mounter:
             stack.callback(_unmount, root)
             yield Mounted(root, upper)
 
-    def _mount(
-        self, lowers: Sequence[Path], upper: Path, work: Path, root: Path, step: int | None
-    ) -> bool:
+    def _mount(self, lowers: Sequence[Path], upper: Path, work: Path, root: Path, step: int | None) -> bool:
         """Mount by the kernel; False when it will not have it here."""
         names = [os.path.relpath(path, self.directory) for path in lowers]
         above = [os.path.relpath(path, self.directory) for path in (upper, work)]

@@ -28,7 +28,7 @@ class Recorder:
         if not isinstance(event, Output):
             if self._file is None:
                 self._path.parent.mkdir(mode=0o700, exist_ok=True)
-                self._file = open(self._path, "a", encoding="utf-8", errors="surrogateescape")
+                self._file = self._path.open("a", encoding="utf-8", errors="surrogateescape")
             stamp = round(time.time(), 3)
             self._file.write(json.dumps({"time": stamp, **event.to_json()}, separators=(",", ":")) + "\n")
             self._file.flush()

@@ -19,7 +19,6 @@ from orca.tools import umoci
 from orca.tools.command import Runner
 
 
-
 class Workshop:
     """What all stages of a build share: the store, the runner, the mounter, a scratch directory.
 
@@ -171,5 +170,3 @@ class RootFs:
 def same_directory(before: os.stat_result, now: os.stat_result) -> bool:
     """Have mode and owner of a directory stayed as they were?"""
     return (before.st_mode, before.st_uid, before.st_gid) == (now.st_mode, now.st_uid, now.st_gid)
-
-

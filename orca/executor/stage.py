@@ -255,17 +255,17 @@ class StageBuilder:
         shop, begun = self._needs_shop(), time.monotonic()
         layout = self._private_layout(shop)
         entry = umoci.Entry(commit.step.history, self.build.timestamp())
+        before, after = commit.before.config, commit.step.state.config
         made: Descriptor | None = None
         if commit.upper is not None:
             made = layer.commit(
                 commit.upper.fs, commit.upper.place / "pack", layout, entry, shop.runner,
                 root=commit.root_changed, clamp=self.build.options.epoch, step=commit.number,
             )  # fmt: skip
-            entry = None  # type: ignore[assignment]
-        if entry is not None or commit.step.state.config != commit.before.config:
-            shop.runner.run(
-                umoci.config(layout.path, commit.before.config, commit.step.state.config, entry), step=commit.number
-            )
+        if made is None or before != after:
+            # The layer has brought the history entry, if there is one.
+            command = umoci.config(layout.path, before, after, entry if made is None else None)
+            shop.runner.run(command, step=commit.number)
         self._manifest = layout.index()[umoci.TAG].plain()
         if commit.upper is not None and self._rootfs is not None:
             self._rootfs.keep(commit.upper)
@@ -300,4 +300,3 @@ class Commit:
     ingredients: dict[str, Any]
     upper: Upper | None
     root_changed: bool
-

@@ -66,7 +66,9 @@ def _entry(parts: list[str]) -> tuple[int, int]:
 def _passwd(root: int, word: str) -> list[str] | None:
     number = _number(word)
     for parts in _lines(root, "etc/passwd", 7):
-        if parts[0] == word or (number is not None and parts[2].isdigit() and parts[2].lstrip("0") == str(number or "")):
+        if parts[0] == word or (
+            number is not None and parts[2].isdigit() and parts[2].lstrip("0") == str(number or "")
+        ):
             return parts
     return None
 
@@ -97,11 +99,12 @@ def identity(root: int, text: str) -> Identity:
     """
     word, colon, group = text.partition(":")
     entry = _passwd(root, word or "0")
+    groups: tuple[int, ...] = ()
     if entry is None:
         uid = _number(word or "0")
         if uid is None:
             raise UnknownUser(f"no user {word!r} in the image", hint="the image's /etc/passwd has no such name")
-        gid, home, groups = 0, "/root" if uid == 0 else "/", ()
+        gid, home = 0, "/root" if uid == 0 else "/"
     else:
         uid, gid = _entry(entry)
         home = entry[5] or "/"

@@ -179,8 +179,9 @@ class History:
     def from_json(cls, value: Any) -> History:
         if not isinstance(value, dict):
             raise ImageError("a history entry is not a JSON object")
-        text = (_typed(value.get(name), str, name) for name in ("created", "created_by", "author", "comment"))
-        return cls(*text, empty_layer=bool(value.get("empty_layer")))
+        names = ("created", "created_by", "author", "comment")
+        text = {name: _typed(value.get(name), str, name) for name in names}
+        return cls(**text, empty_layer=bool(value.get("empty_layer")))
 
     def to_json(self) -> dict[str, Any]:
         names = ("created", "created_by", "author", "comment")

@@ -22,6 +22,7 @@ _MASKED = (
 )  # fmt: skip
 _READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 _QUIET = ["nosuid", "noexec", "nodev"]
+_PTS = ("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5")
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def _system_mounts(*, own_network: bool) -> list[dict[str, Any]]:
     return [
         mount("/proc", "proc", "proc", list(_QUIET)),
         mount("/dev", "tmpfs", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
-        mount("/dev/pts", "devpts", "devpts", ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+        mount("/dev/pts", "devpts", "devpts", [*_PTS]),
         mount("/dev/shm", "tmpfs", "shm", [*_QUIET, "mode=1777", "size=65536k"]),
         mount("/dev/mqueue", "mqueue", "mqueue", list(_QUIET)),
         sys_,

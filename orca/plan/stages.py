@@ -168,4 +168,3 @@ def _reach(stages: list[Stage], wanted: Stage, names: Mapping[str, int]) -> Plan
             kept[stage.index] = Stage(**{**vars(stage), "first_step": step})
             step += 1 + len(stage.instructions)
     return Plan(kept, kept[wanted.index], names, step - 1)
-

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from orca.errors import OrcaError, StoreError, ToolError
+from orca.errors import ImageError, OrcaError, StoreError, ToolError
 from orca.events import Progress
 from orca.oci import image
 from orca.oci.image import ImageConfig
@@ -38,10 +38,12 @@ _TROUBLES: tuple[tuple[str, str, str], ...] = (
      "is it running, and is the name before the first / right?"),
     (r"no such host|name resolution|server misbehaving", "the registry's name cannot be resolved",
      "check the name before the first /, and this machine's DNS"),
-    (r"unauthorized|authentication required|access.*denied|requested access|forbidden", "the registry refuses access", "orca login REGISTRY"),
+    (r"unauthorized|authentication required|access.*denied|requested access|forbidden", "the registry refuses access",
+     "give credentials: skopeo login REGISTRY"),
     (r"server gave HTTP response to HTTPS client", "the registry speaks http, not https",
      "name it in registries.conf with insecure = true"),
-    (r"x509|certificate", "the registry's certificate is not trusted", "add its authority to the system's certificates"),
+    (r"x509|certificate", "the registry's certificate is not trusted",
+     "add its authority to the system's certificates"),
     (r"no image found in (?:manifest list|image index)", "the image is not there for this platform",
      "choose another with --platform"),
     (r"timeout|deadline exceeded|timed out", "the registry does not answer", "try again"),
@@ -85,7 +87,9 @@ class Puller:
         if there is not None:
             return self.store.images.image(there, platform)
         if policy == "never":
-            raise StoreError(f"{text} is not in the store, and --pull=never forbids to get it", hint="orca pull gets it")
+            raise StoreError(
+                f"{text} is not in the store, and --pull=never forbids to get it", hint="orca pull gets it"
+            )
         failed: list[OrcaError] = []
         for name in registries.candidates(text):
             try:
@@ -108,7 +112,7 @@ class Puller:
             ).stdout
             digest = image.digest_of(raw)
             if name.digest and digest != name.digest:
-                raise image.ImageError(f"{name}: the registry sent {digest}")
+                raise ImageError(f"{name}: the registry sent {digest}")
             pinned = f"{source}@{digest}"
             found = self._copy(pinned, raw, platform, step)
             if _is_docker(raw):
@@ -148,7 +152,9 @@ class Puller:
 
 def _source_options(options: Sequence[str]) -> list[str]:
     """Options of `skopeo inspect` as `skopeo copy` spells them for its source."""
-    return [f"--src-{option.removeprefix('--')}" if not option.startswith("--authfile") else option for option in options]
+    return [
+        f"--src-{option.removeprefix('--')}" if not option.startswith("--authfile") else option for option in options
+    ]
 
 
 def _is_docker(raw: bytes) -> bool:

@@ -56,7 +56,7 @@ def candidates(text: str) -> list[Reference]:
         value = _load(path)
         aliases |= {name: target for name, target in value.get("aliases", {}).items() if isinstance(target, str)}
         search = value.get("unqualified-search-registries", search)
-    if found.path in aliases and aliases[found.path]:
+    if aliases.get(found.path):
         target = reference.parse(aliases[found.path])
         return [Reference(target.registry, target.path, found.tag, found.digest)]
     return [_normal(found.at(registry)) for registry in search or [DEFAULT_REGISTRY]]

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from orca.errors import StoreError
 from orca.store import files
 
 # Coarser than any file system's clock tick that a local build context lives on.
@@ -51,6 +52,6 @@ class StatCache:
             return
         try:
             files.write_json(self._path, {**self._known, **self._fresh}, durable=False)
-        except files.StoreError:
+        except StoreError:
             return
         self._fresh = {}

@@ -191,7 +191,9 @@ class Tree:
 
         near = difflib.get_close_matches(path, self._names_around(path), 1)
         hint = f"did you mean {near[0]}?" if near else "sources are looked up below the root of the build context"
-        return SourceError(f"{name}: no such file or directory in the {'stage' if self.owners else 'build context'}", hint=hint)
+        return SourceError(
+            f"{name}: no such file or directory in the {'stage' if self.owners else 'build context'}", hint=hint
+        )
 
     def _names_around(self, path: str) -> list[str]:
         directory = posixpath.dirname(path)
@@ -218,7 +220,7 @@ class Tree:
                 found = entry.stat(follow_symlinks=False)
                 directory = stat.S_ISDIR(found.st_mode)
                 hidden = state is not None and state.excluded
-                if hidden and not (directory and self._rules and self._rules.may_reinclude(state)):
+                if hidden and not (directory and self._rules and state and self._rules.may_reinclude(state)):
                     continue
                 where = f"{level.place}/{entry.name}" if level.place else entry.name
                 path = f"{level.below}/{entry.name}" if level.below else entry.name
@@ -310,7 +312,8 @@ def attributes(fd: int, *, owners: bool) -> list[tuple[str, bytes]]:
     kept = [
         name
         for name in names
-        if name == "security.capability" or (owners and name.startswith("user.") and not name.startswith("user.overlay."))
+        if name == "security.capability"
+        or (owners and name.startswith("user.") and not name.startswith("user.overlay."))
     ]
     return [(name, os.getxattr(fd, name)) for name in sorted(kept)]
 

@@ -116,9 +116,7 @@ class Process:
                 code = int(error.exit_code)
             self._ended = code if code >= 0 else 128 - code
             self._runner.forget(self)
-            self._runner.emit(
-                ToolFinished(self.step, self.call, round(time.monotonic() - self._begun, 4), self._ended)
-            )
+            self._runner.emit(ToolFinished(self.step, self.call, round(time.monotonic() - self._begun, 4), self._ended))
         return self._ended
 
     def kill(self) -> None:
