@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from .text import BLANK, SPACE, Fault
 
@@ -53,14 +54,25 @@ def _quoted_word(escape: str) -> re.Pattern[str]:
 
 def string_array(args: str, at: int) -> tuple[str, ...] | None:
     """The strings of a JSON array; None when `args` is anything else, which makes it the shell form."""
-    if not args.startswith("["):
-        return None
-    try:
-        values = json.loads(args)
-    except (ValueError, RecursionError):
-        return None
-    if not all(isinstance(value, str) for value in values):
+    values = _json_array(args)
+    if values is None or not all(isinstance(value, str) for value in values):
         return None
     if any("\0" in value for value in values):
         raise Fault("a word of the JSON array holds a NUL character", at=at)
     return tuple(_LONE_SURROGATE.sub("\ufffd", value) for value in values)
+
+
+def is_mixed_array(args: str) -> bool:
+    """Whether `args` is a JSON array with something else than strings in it: shell form, but hardly meant as that."""
+    values = _json_array(args)
+    return values is not None and not all(isinstance(value, str) for value in values)
+
+
+def _json_array(args: str) -> list[Any] | None:
+    if not args.startswith("["):
+        return None
+    try:
+        values: list[Any] = json.loads(args)
+    except (ValueError, RecursionError):  # what nests so deeply is no array of strings either
+        return None
+    return values

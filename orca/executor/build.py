@@ -279,10 +279,6 @@ class Build:
             if not found:
                 self.emit(Warned(f"{pattern} matches nothing", hint="a pattern that matches nothing copies nothing"))
             items += found
-        several = len(items) + len(op.contents) > 1
-        if several and not op.destination.endswith("/") and not any(item.is_directory for item in items):
-            message = f"several sources for {op.destination}, which is no directory: the last one wins"
-            self.emit(Warned(message, hint=f"write {op.destination}/"))
         return items
 
     def context_digest(self, op: FileOp) -> str:

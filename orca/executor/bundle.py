@@ -20,7 +20,7 @@ from orca.executor.network import Network
 from orca.oci import runtime
 from orca.oci.platform import Platform
 from orca.tools import kernel, runc
-from orca.tools.command import Runner
+from orca.tools.command import Command, Runner
 
 HOSTNAME = "orca"
 STUB_DIRECTORIES = ("dev", "proc", "sys")
@@ -127,21 +127,33 @@ class LineCutter:
         self._emit(Output(self._step, text, stream))
 
 
-def run(
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk that waits to be run: `command` runs it, `log` is where runc complains."""
+
+    container: Container
+    command: Command
+    log: Path
+
+    def check(self, code: int) -> None:
+        """Did the command end with `code`, or was it runc that failed? Raises OrcaError for the latter."""
+        if code:
+            _check_runc(self.log, self.container, code)
+
+
+def prepare(
     container: Container,
     root: Path,
     scratch: Path,
-    runner: Runner,
     *,
     net: Network,
     platform: Platform,
     make_directory: Callable[[str], None],
-    on_output: Callable[[bytes, str], None],
-    step: int | None,
-) -> tuple[int, float]:
-    """Run `container` in the mounted `root` (with its stub layer); returns the exit code and the seconds.
+    pid_file: Path | None = None,
+) -> Bundle:
+    """Write the bundle that runs `container` in the mounted `root` (with its stub layer).
 
-    `scratch` is a directory of its own for the bundle. Raises ToolError when runc itself failed.
+    `scratch` is a directory of its own for the bundle.
     """
     descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -166,11 +178,30 @@ def run(
     )
     (scratch / "config.json").write_text(json.dumps(config))
     log = scratch / "runc.log"
+    command = runc.run(scratch.parent / "runc", scratch, f"orca-{scratch.name}", log, pid_file=pid_file)
+    return Bundle(container, command, log)
+
+
+def run(
+    container: Container,
+    root: Path,
+    scratch: Path,
+    runner: Runner,
+    *,
+    net: Network,
+    platform: Platform,
+    make_directory: Callable[[str], None],
+    on_output: Callable[[bytes, str], None],
+    step: int | None,
+) -> tuple[int, float]:
+    """Run `container` (see `prepare`) and take its output; returns the exit code and the seconds.
+
+    Raises ToolError when runc itself failed.
+    """
+    bundle = prepare(container, root, scratch, net=net, platform=platform, make_directory=make_directory)
     begun = time.monotonic()
-    command = runc.run(scratch.parent / "runc", scratch, f"orca-{scratch.name}", log)
-    finished = runner.run(command, step=step, on_output=on_output, check=False)
-    if finished.exit_code:
-        _check_runc(log, container, finished.exit_code)
+    finished = runner.run(bundle.command, step=step, on_output=on_output, check=False)
+    bundle.check(finished.exit_code)
     return finished.exit_code, time.monotonic() - begun
 
 

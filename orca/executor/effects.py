@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from orca.dispatch.ops import DirectoryOp, ExecOp, FileOp, Op
 from orca.errors import RunFailed
+from orca.events import Warned
 from orca.executor import archives, bundle, copier, users
 from orca.executor.copier import Ownership, Target
 from orca.executor.layer import is_empty
@@ -98,6 +99,7 @@ def copy_files(op: FileOp, work: Work) -> Changed:
 
 
 def _write(op: FileOp, items: list[Item], source: Tree, target: Target, work: Work) -> None:
+    _warn_of_last(op, items, target, work)
     plain = items
     if op.unpack:
         plain = [item for item in items if item.is_directory or not archives.is_archive(source, item)]
@@ -110,6 +112,14 @@ def _write(op: FileOp, items: list[Item], source: Tree, target: Target, work: Wo
         into = op.destination.endswith("/") or target.is_directory(op.destination.lstrip("/") or ".")
         place = posixpath.join(op.destination, doc.name) if into else op.destination
         copier.write_file(target, place, doc.body.encode("utf-8", "surrogateescape"), 0o644, now)
+
+
+def _warn_of_last(op: FileOp, items: list[Item], target: Target, work: Work) -> None:
+    """Several files for one name: as BuildKit has it, the last one stays."""
+    several = len(items) + len(op.contents) > 1 and not any(item.is_directory for item in items)
+    if several and not op.destination.endswith("/") and not target.is_directory(op.destination.lstrip("/") or "."):
+        message = f"several sources for {op.destination}, which is no directory: the last one wins"
+        work.build.emit(Warned(message, hint=f"write {op.destination}/"))
 
 
 @contextlib.contextmanager
