@@ -108,7 +108,10 @@ class StepFinished(Event):
 
 @dataclass(frozen=True)
 class LayerCommitted(Event):
-    """The layer of `step` is in the store: `digest` and `size` (bytes) of its blob."""
+    """The layer of `step` is in the store: `digest` and `size` (bytes) of its blob.
+
+    A step that may make a layer and changed nothing has an empty digest and size 0.
+    """
 
     step: int
     digest: str

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orca.errors import NotYet, UsageError
+from orca.oci.image import Descriptor, check_digest
 from orca.store.layout import Image, Layout
 from orca.store.store import Store
 from orca.tools import skopeo
@@ -36,8 +38,22 @@ def parse(word: str) -> Output:
 
 def write(output: Output, image: Image, store: Store, runner: Runner) -> None:
     """Copy the image to the layout."""
+    target = f"oci:{output.directory}:{output.tag}"
+    send(image.descriptor, target, store, runner, why="write the image as an OCI layout")
+
+
+def send(
+    descriptor: Descriptor, target: str, store: Store, runner: Runner, options: Sequence[str] = (), *, why: str
+) -> str:
+    """Copy the image or index `descriptor` to `target`, anything that skopeo can write to.
+
+    Returns the digest of what was written. skopeo reads a private layout, so that names which come and
+    go in the store meanwhile do not matter. Raises ToolError.
+    """
     with store.scratch() as scratch:
         layout = Layout(scratch / "layout").create(blobs=store.images.path / "blobs")
-        layout.write_index({"image": image.descriptor})
-        target = f"oci:{output.directory}:{output.tag}"
-        runner.run(skopeo.copy(f"oci:{layout.path}:image", target, why="write the image as an OCI layout"))
+        layout.write_index({"image": descriptor})
+        digest_file = scratch / "digest"
+        words = (f"--digestfile={digest_file}", *options)
+        runner.run(skopeo.copy(f"oci:{layout.path}:image", target, *words, why=why))
+        return check_digest(digest_file.read_text().strip())

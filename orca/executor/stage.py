@@ -270,8 +270,9 @@ class StageBuilder:
         if commit.upper is not None and self._rootfs is not None:
             self._rootfs.keep(commit.upper)
         self._remember(commit, made)
-        if made is not None:
-            self.build.emit(LayerCommitted(commit.number, made.digest, made.size, time.monotonic() - begun))
+        if not isinstance(commit.step.op, ConfigOp):
+            digest, size = (made.digest, made.size) if made else ("", 0)
+            self.build.emit(LayerCommitted(commit.number, digest, size, time.monotonic() - begun))
 
     def _remember(self, commit: Commit, made: Descriptor | None) -> None:
         assert self._manifest is not None

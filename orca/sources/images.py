@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import textwrap
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -30,37 +31,57 @@ from orca.tools.command import Runner
 POLICIES = ("missing", "always", "newer", "never")
 _TAG = "pulled"
 
-# What skopeo says on stderr, what that means, and what to do about it.
-_TROUBLES: tuple[tuple[str, str, str], ...] = (
+# What skopeo says on stderr, what that means, and what to do about it. The first that fits counts.
+_TROUBLES: tuple[tuple[str, str, str | None], ...] = (
+    (r"requested access to the resource is denied", "there is no such image, or it needs a login",
+     "check the name; skopeo login REGISTRY or --creds gives access"),
     (r"manifest unknown|name unknown|not found|repository does not exist", "there is no such image",
      "check the name and the tag"),
+    (r"toomanyrequests|too many requests", "the registry allows no more requests for now",
+     "wait, or log in: skopeo login REGISTRY"),
     (r"connection refused|no route to host|network is unreachable", "the registry cannot be reached",
      "is it running, and is the name before the first / right?"),
     (r"no such host|name resolution|server misbehaving", "the registry's name cannot be resolved",
      "check the name before the first /, and this machine's DNS"),
-    (r"unauthorized|authentication required|access.*denied|requested access|forbidden", "the registry refuses access",
-     "give credentials: skopeo login REGISTRY"),
+    (r"unauthorized|authentication required|access.*denied|forbidden", "the registry refuses access",
+     "skopeo login REGISTRY, or --creds USER:PASSWORD"),
     (r"server gave HTTP response to HTTPS client", "the registry speaks http, not https",
-     "name it in registries.conf with insecure = true"),
+     "allow it with --tls-verify=false, or name it in registries.conf with insecure = true"),
     (r"x509|certificate", "the registry's certificate is not trusted",
-     "add its authority to the system's certificates"),
+     "add its authority to the system's certificates, or trust it as it is with --tls-verify=false"),
     (r"no image found in (?:manifest list|image index)", "the image is not there for this platform",
      "choose another with --platform"),
     (r"timeout|deadline exceeded|timed out", "the registry does not answer", "try again"),
+    (r"status code from registry 5\d\d|unexpected HTTP status: 5\d\d|internal server error|service unavailable",
+     "the registry itself has failed", "try again later; its own log says why"),
+    (r"connection reset|unexpected EOF|broken pipe", "the connection to the registry broke", "try again"),
+    (r"no space left on device", "no space left on the device",
+     "orca prune frees what no image needs; ORCA_ROOT puts the store elsewhere"),
+    (r"doesn't support modifying existing images", "that archive is there already", "remove it, or name another file"),
     (r"policy|rejected", "the system's signature policy refuses it", "see containers-policy.json(5)"),
 )  # fmt: skip
+_LOG_LINE = re.compile(r'time="[^"]*" level=(\w+) msg="((?:[^"\\]|\\.)*)"')
 
 
 def explain(error: ToolError, name: object) -> OrcaError:
     """The error that a user understands for what skopeo said about the image `name`."""
-    for pattern, meaning, hint in _TROUBLES:
+    meaning, hint = "skopeo failed", error.hint
+    for pattern, known, advice in _TROUBLES:
         if re.search(pattern, error.stderr, re.IGNORECASE):
-            return ToolError(
-                f"{name}: {meaning}", argv=error.argv, returncode=error.returncode, stderr=error.stderr, hint=hint
-            )
-    return ToolError(
-        f"{name}: skopeo failed", argv=error.argv, returncode=error.returncode, stderr=error.stderr, hint=error.hint
-    )
+            meaning, hint = known, advice
+            break
+    said = last_words(error.stderr)
+    return ToolError(f"{name}: {meaning}", argv=error.argv, returncode=error.returncode, stderr=said, hint=hint)
+
+
+def last_words(stderr: str) -> str:
+    """What skopeo's log says went wrong: the messages alone, in lines of a width that errors can show."""
+    found = _LOG_LINE.findall(stderr)
+    messages = [text for level, text in found if level in ("fatal", "error")] or [text for _, text in found]
+    if not messages:
+        return stderr
+    plain = [re.sub(r"\\(.)", r"\1", text) for text in messages]
+    return "\n".join(line for text in plain for line in textwrap.wrap(text, 74, break_on_hyphens=False))
 
 
 def overrides(platform: Platform) -> tuple[str, ...]:

@@ -50,6 +50,9 @@ class ExplainView(plain.PlainView):
 
     def committed(self, event: events.LayerCommitted) -> None:
         """The layer, where the background commit of its step ends."""
+        if not event.digest:
+            self._comment(event.step, "nothing changed, so there is no new layer")
+            return
         digest = visible(event.digest)[:19]
         self._comment(
             event.step, f"layer {digest}… is stored: {human.size(event.size)}, {human.seconds(event.seconds)}"
