@@ -55,10 +55,10 @@ _PORT = re.compile(
 EVERYWHERE = "0.0.0.0"
 API_SOCKET = "api.sock"
 API_WAIT = 5.0
-_REFUSALS = {
-    errno.EADDRINUSE: "it is already in use",
-    errno.EACCES: "ports below 1024 are for root",
-    errno.EADDRNOTAVAIL: "this machine does not have the address",
+_REFUSALS: dict[int, tuple[str, str]] = {
+    errno.EADDRINUSE: ("it is already in use", "end what uses it, or publish at another port of this machine"),
+    errno.EACCES: ("ports below 1024 are for root", "publish at a port from 1024 on"),
+    errno.EADDRNOTAVAIL: ("this machine does not have the address", "ip address lists those that it has"),
 }
 
 
@@ -183,8 +183,8 @@ def publish(api: Path, port: Port) -> None:
     answer = _request(api, slirp4netns.publish(port.protocol, port.address, port.host, port.container))
     if "error" in answer:
         told = answer["error"].get("desc", "") if isinstance(answer["error"], dict) else ""
-        hint = "is another program, or another container, using it? another port: -p OTHER:" + str(port.container)
-        raise OrcaError(f"cannot publish port {port}: {_why_not(port) or told or 'slirp4netns refuses'}", hint=hint)
+        why, hint = _why_not(port)
+        raise OrcaError(f"cannot publish port {port}: {why or told or 'slirp4netns refuses'}", hint=hint)
 
 
 def _request(api: Path, request: dict[str, Any]) -> dict[str, Any]:
@@ -210,8 +210,8 @@ def _request(api: Path, request: dict[str, Any]) -> dict[str, Any]:
         os.close(directory)
 
 
-def _why_not(port: Port) -> str | None:
-    """Why the host does not give a port away: slirp4netns does not tell."""
+def _why_not(port: Port) -> tuple[str | None, str | None]:
+    """Why the host does not give a port away, and what to do: slirp4netns does not tell."""
     kind = socket.SOCK_STREAM if port.protocol == "tcp" else socket.SOCK_DGRAM
     with socket.socket(socket.AF_INET, kind) as test:
         try:
@@ -220,8 +220,8 @@ def _why_not(port: Port) -> str | None:
             if kind == socket.SOCK_STREAM:
                 test.listen(1)
         except OSError as error:
-            return _REFUSALS.get(error.errno or 0, error.strerror)
-    return None
+            return _REFUSALS.get(error.errno or 0, (error.strerror, None))
+    return None, None
 
 
 def _last_line(text: bytes) -> str:
