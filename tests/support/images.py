@@ -126,22 +126,16 @@ def debian_layout() -> Layout:
     documentation, manual pages or translations. `apt-get update` and `install` work in it.
     """
     recipe = hashlib.sha256(inspect.getsource(_bootstrap).encode()).hexdigest()[:12]
-    layout = Layout(CACHE / f"debian-{recipe}", "bookworm")
-    if layout.path.exists():
-        return layout
-    CACHE.mkdir(parents=True, exist_ok=True)
-    work = CACHE / f"debian-{recipe}.{os.getpid()}"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
+    return Layout(once(CACHE / f"debian-{recipe}", _debian), "bookworm")
+
+
+def _debian(path: Path) -> None:
+    tar = path.with_name(path.name + ".tar")
     try:
-        _bootstrap(work / "root.tar")
-        layout_from_tar(
-            work / "root.tar", Layout(work / "oci", layout.tag), ["--config.cmd=bash", f"--config.env={PATH_ENV}"]
-        )
-        (work / "oci").rename(layout.path)
+        _bootstrap(tar)
+        layout_from_tar(tar, Layout(path, "bookworm"), ["--config.cmd=bash", f"--config.env={PATH_ENV}"])
     finally:
-        shutil.rmtree(work)
-    return layout
+        tar.unlink(missing_ok=True)
 
 
 def _bootstrap(tar: Path) -> None:
