@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from orca.cli.options import Parser, pairs
@@ -94,6 +95,7 @@ def make_options(given: argparse.Namespace, environ: Mapping[str, str]) -> tuple
         network=given.network,
         hosts=tuple(_host(word) for word in given.add_host),
         jobs=given.jobs,
+        in_order=given.explain,
         epoch=_epoch(environ),
     )
     return options, [*_warnings(source), *unset, *_unused_args(options)]
@@ -231,9 +233,10 @@ def digest_of_result(given: argparse.Namespace, options: Options, warnings: list
 
             runner = Runner()
             sandbox.enter(runner)
-            with open_view(mode, explain=given.explain) as show:
-                recorder = Recorder(store, build.id, show)
-                emit = one_at_a_time(recorder.emit)
+            with (
+                open_view(mode, explain=given.explain) as show,
+                one_at_a_time(Recorder(store, build.id, show).emit) as emit,
+            ):
                 build.emit = runner.emit = emit
                 if result is None:
                     for warning in warnings:
@@ -255,15 +258,22 @@ def _from_cache(build: Build, mode: Mode, explain: bool, warnings: list[Warned])
     return result
 
 
-def one_at_a_time(emit: Emit) -> Emit:
-    """Events come from many threads; views take one at a time."""
+@contextlib.contextmanager
+def one_at_a_time(emit: Emit) -> Iterator[Emit]:
+    """Events come from many threads; views take one at a time, and none after they are closed."""
     lock = threading.Lock()
+    closed = False
 
     def locked(event: Event) -> None:
         with lock:
-            emit(event)
+            if not closed:
+                emit(event)
 
-    return locked
+    try:
+        yield locked
+    finally:
+        with lock:
+            closed = True
 
 
 def deliver(given: argparse.Namespace, options: Options, result: Result) -> str:

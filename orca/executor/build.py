@@ -48,7 +48,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """What a build is asked to do. `tags` are full names; `epoch` is SOURCE_DATE_EPOCH."""
+    """What a build is asked to do. `tags` are full names; `epoch` is SOURCE_DATE_EPOCH.
+
+    `in_order` gives up all overlap, for those who want to read along.
+    """
 
     dockerfile: Dockerfile
     context: Path | None
@@ -64,6 +67,7 @@ class Options:
     network: str = "default"
     hosts: tuple[tuple[str, str], ...] = ()
     jobs: int = 0
+    in_order: bool = False
     epoch: int | None = None
 
 
@@ -155,7 +159,7 @@ class Build:
         """All stages of the plan, at most `jobs` at a time; a stage waits for those it needs."""
         from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
-        jobs = self.options.jobs or max(2, os.cpu_count() or 1)
+        jobs = 1 if self.options.in_order else self.options.jobs or max(2, os.cpu_count() or 1)
         pool = ThreadPoolExecutor(jobs, "stage")
         try:
             # In order: whatever a stage waits for has been submitted before it, so no wait is for ever.

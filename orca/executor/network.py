@@ -165,7 +165,7 @@ def _slirp(
             api_socket=API_SOCKET if api else None, host_loopback=host_loopback,
         )  # fmt: skip
         fds = (ready_w.fileno(), exit_r.fileno())
-        with runner.running(command, step=step, pass_fds=fds, stderr=log_w, cwd=namespace.parent):
+        with runner.running(command, step=step, pass_fds=fds, stderr=log_w, cwd=namespace.parent) as process:
             ready_w.close()
             exit_r.close()
             log_w.close()
@@ -174,8 +174,12 @@ def _slirp(
                     f"slirp4netns did not start: {_last_line(log_r.read(8192) or b'')}",
                     hint="it needs /dev/net/tun to be open to you: chmod 0666 /dev/net/tun, as root",
                 )
-            yield
-            exit_w.close()  # the helper's sign to end
+            try:
+                yield
+            finally:
+                # The helper's sign to end. Its device takes the kernel tens of milliseconds to take down.
+                exit_w.close()
+                process.retire()
 
 
 def publish(api: Path, port: Port) -> None:

@@ -7,6 +7,7 @@ builder's own state, never what umoci wrote.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from orca.executor.build import Build
     from orca.executor.rootfs import RootFs, Upper, Workshop
     from orca.store.layout import Layout
+
+
+_BLANKS = re.compile(r"\s+")
 
 
 class Miss(Exception):
@@ -158,12 +162,15 @@ class StageBuilder:
                 position = self._take(record, step)
             else:
                 position = self._do(number, step, before, key, ingredients)
+                if self.build.options.in_order:
+                    self._settle()
         self.cached += record is not None
         self.build.emit(StepFinished(number, time.monotonic() - begun, record is not None))
         return position
 
     def _tell_start(self, number: int, instruction: Instruction, why: str) -> None:
-        self.build.emit(StepStarted(number, self.stage.label, instruction.text, instruction.span.first, why))
+        text = _BLANKS.sub(" ", instruction.text)
+        self.build.emit(StepStarted(number, self.stage.label, text, instruction.span.first, why))
 
     def _extra(self, op: Op) -> dict[str, Any]:
         """What a FileOp reads, which only the executor can know."""

@@ -99,6 +99,8 @@ class Process:
         self._running = running
         self._begun = time.monotonic()
         self._ended: int | None = None
+        self._retired = False
+        self._waiting = threading.Lock()
 
     @property
     def pid(self) -> int:
@@ -106,24 +108,46 @@ class Process:
 
     def wait(self) -> int:
         """Wait for the end and return the exit code, 128 + N for signal N."""
-        if self._ended is None:
-            import sh
-
-            try:
-                self._running.wait()
-                code = int(self._running.exit_code or 0)
-            except sh.ErrorReturnCode as error:
-                code = int(error.exit_code)
-            self._ended = code if code >= 0 else 128 - code
-            self._runner.forget(self)
-            self._runner.emit(ToolFinished(self.step, self.call, round(time.monotonic() - self._begun, 4), self._ended))
+        with self._waiting:
+            if self._ended is None:
+                self._ended = self._wait()
         return self._ended
+
+    def _wait(self) -> int:
+        import sh
+
+        try:
+            self._running.wait()
+            code = int(self._running.exit_code or 0)
+        except sh.ErrorReturnCode as error:
+            code = int(error.exit_code)
+        code = code if code >= 0 else 128 - code
+        self._runner.forget(self)
+        self._runner.emit(ToolFinished(self.step, self.call, round(time.monotonic() - self._begun, 4), code))
+        return code
 
     def kill(self) -> None:
         """End the tool and whatever it left in its process group."""
         if self._ended is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
+
+    def retire(self) -> None:
+        """Let the tool, which was told to end, do so while others go on; it is killed if it has not in two seconds."""
+        self._retired = True
+
+        def see_off() -> None:
+            timer = threading.Timer(2, self.kill)
+            timer.daemon = True
+            timer.start()
+            self.wait()
+            timer.cancel()
+
+        threading.Thread(target=see_off, name="retired", daemon=True).start()
+
+    @property
+    def retired(self) -> bool:
+        return self._retired
 
     @property
     def seconds(self) -> float:
@@ -190,8 +214,9 @@ class Runner:
         try:
             yield process
         finally:
-            process.kill()
-            process.wait()
+            if not process.retired:
+                process.kill()
+                process.wait()
 
     def run(
         self,
