@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from orca.cli.options import Parser, pairs
 from orca.dockerfile import parser as dockerfiles
 from orca.dockerfile.instructions import Dockerfile
 from orca.errors import NotYet, UsageError
-from orca.events import Emit, Event, Warned
+from orca.events import Event, Warned
 from orca.executor.build import Build, Options, Result, read_small
 from orca.oci import platform as platforms
 from orca.oci import reference
 from orca.plan.scope import PROXIES
 from orca.store import files
 from orca.store.store import Store
-from orca.ui import Mode, open_view
+from orca.ui import Mode, one_at_a_time, open_view
 
 EXAMPLES = """\
   orca build -t app .                          the Dockerfile of this directory
@@ -256,24 +254,6 @@ def _from_cache(build: Build, mode: Mode, explain: bool, warnings: list[Warned])
             for event in [events[0], *warnings, *events[1:]]:
                 show(event)
     return result
-
-
-@contextlib.contextmanager
-def one_at_a_time(emit: Emit) -> Iterator[Emit]:
-    """Events come from many threads; views take one at a time, and none after they are closed."""
-    lock = threading.Lock()
-    closed = False
-
-    def locked(event: Event) -> None:
-        with lock:
-            if not closed:
-                emit(event)
-
-    try:
-        yield locked
-    finally:
-        with lock:
-            closed = True
 
 
 def deliver(given: argparse.Namespace, options: Options, result: Result) -> str:

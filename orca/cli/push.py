@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orca.cli import access
-from orca.cli.build import one_at_a_time
 from orca.cli.options import Parser
 from orca.errors import ToolError, UsageError
 from orca.executor import outputs, sandbox
 from orca.oci import image, reference
 from orca.oci.image import Descriptor
 from orca.sources.images import explain
+from orca.sources.registries import DEFAULT_REGISTRY
 from orca.store.store import Store
 from orca.tools.command import Runner
-from orca.ui import Terminal, open_view
+from orca.ui import Terminal, one_at_a_time, open_view
 from orca.ui.escape import visible
 
 EXAMPLES = """\
@@ -27,7 +26,7 @@ EXAMPLES = """\
   orca push app docker-archive:app.tar         into a file for docker load"""
 
 REGISTRY = "docker://"
-_TRANSPORT = re.compile(r"(docker:(?=//)|oci|oci-archive|docker-archive|docker-daemon|dir|containers-storage):?(.*)")
+_FILES = ("oci", "oci-archive", "docker-archive", "docker-daemon", "dir", "containers-storage")
 # These can hold any manifest as it is; the others make one of their own.
 _EXACT = ("docker", "oci", "oci-archive", "dir")
 _WHOLE_INDEX = ("docker", "oci", "dir")
@@ -42,6 +41,13 @@ class Destination:
 
     def __str__(self) -> str:
         return f"{self.transport}:{self.place}"
+
+    @property
+    def registry(self) -> str:
+        """Whose credentials are asked for; empty where there is no registry."""
+        if self.transport != "docker":
+            return ""
+        return reference.parse(self.place.removeprefix("//")).registry or DEFAULT_REGISTRY
 
 
 def make_parser() -> Parser:
@@ -70,10 +76,9 @@ def run(arguments: Sequence[str]) -> int:
     with store.in_use(), store.scratch() as scratch:
         name, descriptor, several = _what(store, given.image)
         target = destination(given.destination, name, _names(store, descriptor))
-        registry = target.place.removeprefix("//").partition("/")[0]
-        options = access.skopeo_options(given, [registry], scratch)
-        with open_view(access.mode(given), explain=given.explain) as show:  # type: ignore[arg-type]
-            digest = send(store, descriptor, target, options, Runner(one_at_a_time(show)), name=name, several=several)
+        options = access.skopeo_options(given, [target.registry], scratch)
+        with open_view(access.mode(given), explain=given.explain) as show, one_at_a_time(show) as emit:  # type: ignore[arg-type]
+            digest = send(store, descriptor, target, options, Runner(emit), name=name, several=several)
     print(digest, flush=True)
     if not given.quiet:
         Terminal(sys.stderr).line(f"{visible(given.image)} is at {visible(str(target).removeprefix(REGISTRY))}")
@@ -99,14 +104,12 @@ def destination(text: str | None, name: str | None, names: Sequence[str]) -> Des
     """Where `text` means; without it, the registry of the image's own name. Raises UsageError."""
     if text is None:
         return _own(name, names)
-    match = _TRANSPORT.fullmatch(text) if ":" in text else None
-    if match and text[len(match[1].rstrip(":"))] == ":":
-        transport = match[1].rstrip(":")
-        if not match[2].strip("/"):
+    transport, colon, place = text.partition(":")
+    if colon and transport in _FILES:
+        if not place:
             raise UsageError(f"{text} does not say where", hint="orca push --help shows examples")
-        if transport != "docker":
-            return Destination(transport, match[2])
-        text = text.removeprefix(REGISTRY)
+        return Destination(transport, place)
+    text = text.removeprefix(REGISTRY)
     found = reference.parse(text)
     if found.digest:
         raise UsageError(f"a digest cannot be chosen: {text}", hint="write NAME:TAG; the digest stays what it is")

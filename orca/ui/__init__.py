@@ -7,13 +7,13 @@ from outside, `orca.ui.shell` for commands as one types them.
 
 from typing import TYPE_CHECKING, Any
 
-from orca.ui.choose import Mode, open_view
+from orca.ui.choose import Mode, one_at_a_time, open_view
 from orca.ui.terminal import Terminal
 
 if TYPE_CHECKING:
     from orca.ui.failure import render_error, render_warning
 
-__all__ = ["Mode", "Terminal", "open_view", "render_error", "render_warning"]
+__all__ = ["Mode", "Terminal", "one_at_a_time", "open_view", "render_error", "render_warning"]
 
 
 def __getattr__(name: str) -> Any:

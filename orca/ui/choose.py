@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Literal, TextIO
 
-from orca.events import Emit
+from orca.events import Emit, Event
 from orca.ui.terminal import Terminal
 
 Mode = Literal["auto", "tty", "plain", "json", "quiet"]
@@ -47,3 +48,21 @@ def _chosen(mode: str, explain: bool, terminal: Terminal, environ: Mapping[str, 
     if mode == "tty" and (terminal.dumb or not terminal.tty):
         mode = "plain"
     return "explain" if explain and mode in ("tty", "plain") else mode
+
+
+@contextmanager
+def one_at_a_time(emit: Emit) -> Iterator[Emit]:
+    """Events come from many threads; views take one at a time, and none after they are closed."""
+    lock = threading.Lock()
+    closed = False
+
+    def locked(event: Event) -> None:
+        with lock:
+            if not closed:
+                emit(event)
+
+    try:
+        yield locked
+    finally:
+        with lock:
+            closed = True
