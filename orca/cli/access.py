@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import json
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from orca.cli.build import one_at_a_time
 from orca.cli.options import Parser
 from orca.errors import UsageError
+from orca.events import Emit
 from orca.store import files
+from orca.ui import open_view
 
 
 def add_options(parser: Parser) -> None:
@@ -25,9 +30,12 @@ def add_options(parser: Parser) -> None:
     add("-q", "--quiet", action="store_true", help="print nothing but the digest, and errors")
 
 
-def mode(given: argparse.Namespace) -> str:
-    """The view that the options choose."""
-    return "quiet" if given.quiet else str(given.progress)
+@contextlib.contextmanager
+def shown(given: argparse.Namespace) -> Iterator[Emit]:
+    """The view that the options choose, as something that takes events from any thread."""
+    mode = "quiet" if given.quiet else given.progress
+    with open_view(mode, explain=given.explain) as show, one_at_a_time(show) as emit:
+        yield emit
 
 
 def skopeo_options(given: argparse.Namespace, registries: Sequence[str], scratch: Path) -> list[str]:
@@ -58,9 +66,8 @@ def _credentials(text: str) -> str:
         raise UsageError("--creds has no user name", hint="write USER or USER:PASSWORD")
     if colon:
         return f"{user}:{password}"
+    if not sys.stdin.isatty():
+        raise UsageError("--creds has no password, and nobody can be asked", hint="write USER:PASSWORD")
     import getpass
 
-    try:
-        return f"{user}:{getpass.getpass(f'password of {user}: ')}"
-    except (EOFError, OSError) as error:
-        raise UsageError("--creds has no password, and nobody can be asked", hint="write USER:PASSWORD") from error
+    return f"{user}:{getpass.getpass(f'password of {user}: ')}"

@@ -16,7 +16,7 @@ from orca.sources.images import Puller
 from orca.store.layout import Image
 from orca.store.store import Store
 from orca.tools.command import Runner
-from orca.ui import Terminal, human, one_at_a_time, open_view
+from orca.ui import Terminal, human, one_at_a_time
 from orca.ui.escape import visible
 
 EXAMPLES = """\

@@ -16,7 +16,7 @@ from orca.sources.images import explain
 from orca.sources.registries import DEFAULT_REGISTRY
 from orca.store.store import Store
 from orca.tools.command import Runner
-from orca.ui import Terminal, one_at_a_time, open_view
+from orca.ui import Terminal, one_at_a_time
 from orca.ui.escape import visible
 
 EXAMPLES = """\

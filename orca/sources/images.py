@@ -60,7 +60,6 @@ _TROUBLES: tuple[tuple[str, str, str | None], ...] = (
     (r"doesn't support modifying existing images", "that archive is there already", "remove it, or name another file"),
     (r"policy|rejected", "the system's signature policy refuses it", "see containers-policy.json(5)"),
 )  # fmt: skip
-_LOG_LINE = re.compile(r'time="[^"]*" level=(\w+) msg="((?:[^"\\]|\\.)*)"')
 
 
 def explain(error: ToolError, name: object) -> OrcaError:
@@ -70,18 +69,10 @@ def explain(error: ToolError, name: object) -> OrcaError:
         if re.search(pattern, error.stderr, re.IGNORECASE):
             meaning, hint = known, advice
             break
-    said = last_words(error.stderr)
+    # skopeo tells a long chain of causes in one line, and the last one matters.
+    lines = (part for line in error.stderr.splitlines() for part in textwrap.wrap(line, 74, break_on_hyphens=False))
+    said = "\n".join(lines)
     return ToolError(f"{name}: {meaning}", argv=error.argv, returncode=error.returncode, stderr=said, hint=hint)
-
-
-def last_words(stderr: str) -> str:
-    """What skopeo's log says went wrong: the messages alone, in lines of a width that errors can show."""
-    found = _LOG_LINE.findall(stderr)
-    messages = [text for level, text in found if level in ("fatal", "error")] or [text for _, text in found]
-    if not messages:
-        return stderr
-    plain = [re.sub(r"\\(.)", r"\1", text) for text in messages]
-    return "\n".join(line for text in plain for line in textwrap.wrap(text, 74, break_on_hyphens=False))
 
 
 def overrides(platform: Platform) -> tuple[str, ...]:
