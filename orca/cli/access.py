@@ -11,12 +11,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from orca.cli.build import one_at_a_time
 from orca.cli.options import Parser
 from orca.errors import UsageError
 from orca.events import Emit
 from orca.store import files
-from orca.ui import open_view
+from orca.ui import Mode, one_at_a_time, open_view
 
 
 def add_options(parser: Parser) -> None:
@@ -33,7 +32,7 @@ def add_options(parser: Parser) -> None:
 @contextlib.contextmanager
 def shown(given: argparse.Namespace) -> Iterator[Emit]:
     """The view that the options choose, as something that takes events from any thread."""
-    mode = "quiet" if given.quiet else given.progress
+    mode: Mode = "quiet" if given.quiet else given.progress
     with open_view(mode, explain=given.explain) as show, one_at_a_time(show) as emit:
         yield emit
 

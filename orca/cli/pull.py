@@ -16,7 +16,7 @@ from orca.sources.images import Puller
 from orca.store.layout import Image
 from orca.store.store import Store
 from orca.tools.command import Runner
-from orca.ui import Terminal, human, one_at_a_time
+from orca.ui import Terminal, human
 from orca.ui.escape import visible
 
 EXAMPLES = """\
@@ -48,9 +48,8 @@ def run(arguments: Sequence[str]) -> int:
     with store.in_use(), store.scratch() as scratch:
         options = access.skopeo_options(given, [name.registry or "" for name in candidates], scratch)
         for text in given.images:
-            with open_view(access.mode(given), explain=given.explain) as show, one_at_a_time(show) as emit:  # type: ignore[arg-type]
-                runner = Runner(emit)
-                found = Puller(store, runner, scratch, options).ensure(text, platform, "always")
+            with access.shown(given) as emit:
+                found = Puller(store, Runner(emit), scratch, options).ensure(text, platform, "always")
             print(found.descriptor.digest, flush=True)
             if not given.quiet:
                 _tell(text, found, platform, given, store)

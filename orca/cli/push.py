@@ -16,7 +16,7 @@ from orca.sources.images import explain
 from orca.sources.registries import DEFAULT_REGISTRY
 from orca.store.store import Store
 from orca.tools.command import Runner
-from orca.ui import Terminal, one_at_a_time
+from orca.ui import Terminal
 from orca.ui.escape import visible
 
 EXAMPLES = """\
@@ -77,7 +77,7 @@ def run(arguments: Sequence[str]) -> int:
         name, descriptor, several = _what(store, given.image)
         target = destination(given.destination, name, _names(store, descriptor))
         options = access.skopeo_options(given, [target.registry], scratch)
-        with open_view(access.mode(given), explain=given.explain) as show, one_at_a_time(show) as emit:  # type: ignore[arg-type]
+        with access.shown(given) as emit:
             digest = send(store, descriptor, target, options, Runner(emit), name=name, several=several)
     print(digest, flush=True)
     if not given.quiet:
