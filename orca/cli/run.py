@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+from orca.cli.build import one_at_a_time
 from orca.cli.options import Parser
 from orca.errors import NotYet, UsageError
+from orca.events import Emit
 from orca.executor import container, sandbox
 from orca.executor.container import Request
 from orca.executor.network import parse_port
 from orca.oci import platform as platforms
-from orca.sources.names import in_store
 from orca.store.store import Store
 from orca.tools.command import Runner
-from orca.ui.escape import visible
+from orca.ui import open_view
 
 EXAMPLES = """\
   orca run app                            the image's ENTRYPOINT and CMD, until they end
@@ -67,13 +68,18 @@ def run(arguments: Sequence[str]) -> int:
     platform = platforms.parse(given.platform) if given.platform else platforms.host()
     store = Store.open()
     with store.in_use():
-        if in_store(store, request.image) is None:
-            print(f"{visible(request.image)} is not in the store: asking for it", file=sys.stderr, flush=True)
         import sh  # noqa: F401  # loaded here once, not again on each side of the fork
 
         runner = Runner()
         sandbox.enter(runner)
-        return container.run(request, platform, store, runner)
+        return container.run(request, platform, store, runner, view)
+
+
+@contextlib.contextmanager
+def view() -> Iterator[Emit]:
+    """How a pull is shown before the container has the terminal."""
+    with open_view("auto") as show:
+        yield one_at_a_time(show)
 
 
 def make_request(given: argparse.Namespace, environ: Mapping[str, str]) -> Request:

@@ -12,12 +12,13 @@ import posixpath
 import signal
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from orca.errors import ImageError, OrcaError, UsageError
+from orca.events import Emit, ignore
 from orca.executor import bundle
 from orca.executor.copier import Target
 from orca.executor.network import Port, network
@@ -27,6 +28,7 @@ from orca.oci import platform as platforms
 from orca.oci.image import DEFAULT_PATH, ImageConfig
 from orca.oci.platform import Platform
 from orca.sources.images import Puller
+from orca.sources.names import in_store
 from orca.store.layout import Image
 from orca.store.store import Store
 from orca.tools import kernel
@@ -91,15 +93,18 @@ def signal_number(text: str | None) -> int:
     raise ImageError(f"the image has an unknown StopSignal {word[:40]!r}")
 
 
-def run(request: Request, platform: Platform, store: Store, runner: Runner) -> int:
+View = Callable[[], contextlib.AbstractContextManager[Emit]]
+
+
+def run(request: Request, platform: Platform, store: Store, runner: Runner, view: View) -> int:
     """Run it to its end, inside the sandbox; returns the exit code. Raises OrcaError.
 
-    SIGINT, SIGTERM and SIGHUP become the image's stop signal from the moment the container runs.
+    An image that is not in the store is pulled, which `view` shows. SIGINT, SIGTERM and SIGHUP become the image's stop signal from the moment the container runs.
     """
     store.sweep()
     with contextlib.ExitStack() as stack:
         shop = stack.enter_context(workshop(store, runner))
-        image = Puller(store, runner, shop.scratch).ensure(request.image, platform)
+        image = find_image(request.image, platform, shop, view)
         container = describe(request, image.config)
         number = signal_number(image.config.stop_signal)
         scratch = shop.volatile_directory("run")
@@ -115,6 +120,19 @@ def run(request: Request, platform: Platform, store: Store, runner: Runner) -> i
             code = process.wait()
         prepared.check(code)
         return code
+
+
+def find_image(text: str, platform: Platform, shop: Workshop, view: View) -> Image:
+    """The image in the store, else pulled."""
+    puller = Puller(shop.store, shop.runner, shop.scratch)
+    if in_store(shop.store, text) is not None:
+        return puller.ensure(text, platform)
+    with view() as emit:
+        shop.runner.emit = emit
+        try:
+            return puller.ensure(text, platform)
+        finally:
+            shop.runner.emit = ignore
 
 
 def _platform_of(config: ImageConfig) -> Platform:

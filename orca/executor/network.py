@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orca.errors import OrcaError, UsageError
-from orca.tools import kernel, slirp4netns
-from orca.tools.command import Runner, pipe
+from orca.errors import OrcaError, ToolMissing, UsageError
+from orca.tools import kernel, pasta, slirp4netns
+from orca.tools.command import Runner, find, pipe
 
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
 
@@ -144,15 +144,50 @@ def network(
         raise OrcaError(f"cannot make a network namespace: {error.strerror}", hint=hint) from error
     try:
         with contextlib.ExitStack() as stack:
-            if mode == "default":
+            if mode == "default" and helper() == "pasta":
+                stack.enter_context(_pasta(namespace, runner, step, ports))
+            elif mode == "default":
                 stack.enter_context(_slirp(namespace, runner, step, api=bool(ports), host_loopback=host_loopback))
-            for port in ports:
-                publish(directory / API_SOCKET, port)
+                for port in ports:
+                    publish(directory / API_SOCKET, port)
             yield Network(namespace, resolv_conf(mode))
     finally:
         with contextlib.suppress(OSError):
             kernel.umount(namespace)
             namespace.unlink()
+
+
+def helper() -> str:
+    """Which network helper serves: slirp4netns, else pasta; ORCA_NETWORK_HELPER says which one to prefer."""
+    wanted = os.environ.get("ORCA_NETWORK_HELPER", "slirp4netns")
+    other = {"slirp4netns": "pasta", "pasta": "slirp4netns"}.get(wanted)
+    if other is None:
+        raise UsageError(f"ORCA_NETWORK_HELPER={wanted!r} is unknown", hint="choose slirp4netns or pasta")
+    for name in (wanted, other):
+        with contextlib.suppress(ToolMissing):
+            find(name)
+            return name
+    return wanted  # starting it will say that it is missing
+
+
+@contextlib.contextmanager
+def _pasta(namespace: Path, runner: Runner, step: int | None, ports: Sequence[Port]) -> Iterator[None]:
+    """The same by pasta, which runs until it is ended."""
+    with pipe() as (ready_r, ready_w), pipe() as (log_r, log_w):
+        words = {
+            kind: [f"{port.address}/{port.host}:{port.container}" for port in ports if port.protocol == kind]
+            for kind in ("tcp", "udp")
+        }
+        command = pasta.attach(namespace, ready_w.fileno(), tcp=words["tcp"], udp=words["udp"])
+        with runner.running(command, step=step, pass_fds=(ready_w.fileno(),), stderr=log_w):
+            ready_w.close()
+            log_w.close()
+            if not ready_r.read(1):
+                raise OrcaError(
+                    f"pasta did not start: {_last_line(log_r.read(8192) or b'')}",
+                    hint="it needs /dev/net/tun to be open to you: chmod 0666 /dev/net/tun, as root",
+                )
+            yield
 
 
 @contextlib.contextmanager

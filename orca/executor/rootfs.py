@@ -58,22 +58,31 @@ class Workshop:
         return name
 
     def _unpack(self, image: Image, name: str, step: int | None) -> None:
-        if len(image.config.diff_ids) != len(image.manifest.layers):
-            raise ImageError("the image's config does not have one diff id for each layer")
         place = self.directory("unpack")
-        root = place / "fs"
-        if not image.config.diff_ids:
-            root.mkdir(mode=0o755)  # FROM scratch: umoci would make the same
-        else:
-            layout = self.layout()
-            layout.write_index({umoci.TAG: image.descriptor})
-            try:
-                self.runner.run(umoci.unpack(layout.path, umoci.TAG, root), step=step)
-            except ToolError as error:
-                files.remove_tree(place)
-                raise unpack_error(error) from error
-            strip_overlay_marks(root)
+        try:
+            unpack_layers(image, place / "fs", self.layout(), self.runner, step)
+        except BaseException:
+            files.remove_tree(place)
+            raise
         os.rename(place, self.store.root / "snapshots" / name)
+
+
+def unpack_layers(image: Image, root: Path, layout: Layout, runner: Runner, step: int | None) -> None:
+    """The whole file system of `image` into `root`, which must not exist. `layout` is a private one that has its blobs.
+
+    Raises ImageError, StoreError; `root` is then of no use.
+    """
+    if len(image.config.diff_ids) != len(image.manifest.layers):
+        raise ImageError("the image's config does not have one diff id for each layer")
+    if not image.config.diff_ids:
+        root.mkdir(mode=0o755)  # FROM scratch: umoci would make the same
+        return
+    layout.write_index({umoci.TAG: image.descriptor})
+    try:
+        runner.run(umoci.unpack(layout.path, umoci.TAG, root), step=step)
+    except ToolError as error:
+        raise unpack_error(error) from error
+    strip_overlay_marks(root)
 
 
 def unpack_error(error: ToolError) -> Exception:
