@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .instructions import Heredoc
 from .text import SPACE
 
-_HEREDOC = re.compile(r"(?P<fd>[0-9]{0,9})<<(?P<dash>-?)(?P<word>[^<]+)")
+_HEREDOC = re.compile(r"(?P<fd>[0-9]{0,9})<<(?P<dash>-?+)(?P<word>[^<]+)")
 _LEADING_TABS = re.compile(r"^\t+", re.MULTILINE)
 
 # One shell word, quotes and escapes left in. Here the escape character is always the shell's backslash.

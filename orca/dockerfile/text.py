@@ -46,7 +46,8 @@ class Source:
     def location(self, span: Span, column: int = 0) -> Location:
         """The location of `span`, cut to the lines that exist (an empty text has one empty line)."""
         last = max(1, len(self.lines))
-        first, end = min(span.first, last), min(span.last, last)
+        first = min(span.first, last)
+        end = max(first, min(span.last, last))
         return Location(self.name, first, end, column, self.lines[first - 1 : end])
 
     def error(self, message: str, span: Span, column: int = 0, hint: str | None = None) -> DockerfileError:

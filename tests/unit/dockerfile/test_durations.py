@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orca.dockerfile.durations import parse_duration
+
+QUIET = settings.get_profile("dockerfile")
 
 GOOD = [
     ("0", 0),
@@ -26,7 +28,24 @@ GOOD = [
     ("1.0000000009s", 1_000_000_000),
     ("9223372036854775807ns", (1 << 63) - 1),
 ]
-BAD = ["", "-", "+", "5", "s", ".s", "1d", "1 s", " 1s", "1S", "--1s", "1s-1s", "1e3s", "٣s", "9223372036854775808ns", "9" * 5000 + "s"]
+BAD = [
+    "",
+    "-",
+    "+",
+    "5",
+    "s",
+    ".s",
+    "1d",
+    "1 s",
+    " 1s",
+    "1S",
+    "--1s",
+    "1s-1s",
+    "1e3s",
+    "٣s",
+    "9223372036854775808ns",
+    "9" * 5000 + "s",
+]
 
 
 @pytest.mark.parametrize(("text", "nanoseconds"), GOOD)
@@ -40,6 +59,7 @@ def test_bad(text: str) -> None:
         parse_duration(text)
 
 
+@QUIET
 @given(st.text("0123456789.hmsunµ+-", max_size=300))
 def test_nothing_but_value_errors(text: str) -> None:
     try:

@@ -26,7 +26,9 @@ def test_words(word: str, expected: tuple[str, bool, bool, int]) -> None:
     assert parse_word(word) == HeredocWord(*expected)
 
 
-@pytest.mark.parametrize("word", ["<<", "<<-", "<<<EOF", "a<<EOF", "<EOF", "<<EOF cat", "<<'EOF", "<<''", "<< EOF", "<<a<b"])
+@pytest.mark.parametrize(
+    "word", ["<<", "<<-", "<<<EOF", "a<<EOF", "<EOF", "<<EOF cat", "<<'EOF", "<<''", "<< EOF", "<<a<b"]
+)
 def test_other_words(word: str) -> None:
     assert parse_word(word) is None
 
