@@ -10,6 +10,7 @@ from orca.cli.images import NOTHING, age, short
 from orca.cli.options import Parser, print_json
 from orca.oci import platform
 from orca.oci.image import Descriptor, History
+from orca.sources import names
 from orca.store.layout import Image
 from orca.store.store import Store
 from orca.ui import human
@@ -56,7 +57,7 @@ def run(arguments: Sequence[str]) -> int:
     """Print the table. On a terminal CREATED BY is cut to what fits."""
     given = make_parser().parse(arguments)
     wanted = platform.parse(given.platform) if given.platform else platform.host()
-    rows = list(reversed(entries(Store.open().find(given.image, wanted)[1])))
+    rows = list(reversed(entries(names.find(Store.open(), given.image, wanted)[2])))
     if given.json:
         print_json([asdict(row) for row in rows])
         return 0

@@ -11,6 +11,7 @@ from orca.errors import UsageError
 from orca.oci import image
 from orca.oci import platform as platforms
 from orca.oci.platform import Platform
+from orca.sources import names as images
 from orca.store.store import Store
 
 EXAMPLES = """\
@@ -48,10 +49,9 @@ def run(arguments: Sequence[str]) -> int:
 def _raw(store: Store, names: Sequence[str]) -> int:
     if len(names) > 1:
         raise UsageError("--raw shows one manifest", hint="ask for the images one by one")
-    found = store.lookup(names[0])
-    # What is not there is told by find, with near names.
-    descriptor = found[1] if found else store.find(names[0])[1].descriptor
-    data = store.images.read(descriptor, "the manifest")
+    # A damaged image has bytes too, hence lookup first; what is not there is told by find, with near names.
+    found = images.lookup(store, names[0]) or images.find(store, names[0])
+    data = store.images.read(found[1], "the manifest")
     sys.stdout.flush()
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
@@ -63,14 +63,12 @@ def describe(store: Store, text: str, wanted: Platform) -> dict[str, Any]:
 
     `index` is the digest of the index that the image was chosen from, if it was.
     """
-    _, found = store.find(text, wanted)
-    looked_up = store.lookup(text)
-    tagged = looked_up[1].digest if looked_up else found.descriptor.digest
+    _, tagged, found = images.find(store, text, wanted)
     config = found.config
     return {
         "digest": found.descriptor.digest,
-        "index": tagged if tagged != found.descriptor.digest else None,
-        "names": [name for name, other in store.tags().items() if other.digest == tagged],
+        "index": tagged.digest if tagged.digest != found.descriptor.digest else None,
+        "names": [name for name, other in store.tags().items() if other.digest == tagged.digest],
         "platform": "/".join(part for part in (config.os, config.architecture, config.variant) if part),
         "created": config.created,
         "size": found.manifest.size,

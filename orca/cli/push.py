@@ -12,6 +12,7 @@ from orca.errors import ToolError, UsageError
 from orca.executor import outputs, sandbox
 from orca.oci import image, reference
 from orca.oci.image import Descriptor
+from orca.sources import names
 from orca.sources.images import explain
 from orca.sources.registries import DEFAULT_REGISTRY
 from orca.store.store import Store
@@ -75,7 +76,7 @@ def run(arguments: Sequence[str]) -> int:
     store.sweep()
     with store.in_use(), store.scratch() as scratch:
         name, descriptor, several = _what(store, given.image)
-        target = destination(given.destination, name, _names(store, descriptor))
+        target = destination(given.destination, name, _names_of(store, descriptor))
         options = access.skopeo_options(given, [target.registry], scratch)
         with access.shown(given) as emit:
             digest = send(store, descriptor, target, options, Runner(emit), name=name, several=several)
@@ -87,8 +88,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _what(store: Store, text: str) -> tuple[str | None, Descriptor, bool]:
     """The image's name, its manifest or index, and whether it is an index. Raises OrcaError for a damaged one."""
-    found = store.lookup(text) or (None, store.find(text)[1].descriptor)
-    name, descriptor = found
+    name, descriptor = names.lookup(store, text) or names.find(store, text)[:2]
     value = image.load_object(store.images.read(descriptor, "the manifest"), "the manifest")
     several = isinstance(value.get("manifests"), list)
     if not several:
@@ -96,14 +96,14 @@ def _what(store: Store, text: str) -> tuple[str | None, Descriptor, bool]:
     return name, descriptor, several
 
 
-def _names(store: Store, descriptor: Descriptor) -> list[str]:
+def _names_of(store: Store, descriptor: Descriptor) -> list[str]:
     return [name for name, found in store.tags().items() if found.digest == descriptor.digest]
 
 
-def destination(text: str | None, name: str | None, names: Sequence[str]) -> Destination:
+def destination(text: str | None, name: str | None, others: Sequence[str]) -> Destination:
     """Where `text` means; without it, the registry of the image's own name. Raises UsageError."""
     if text is None:
-        return _own(name, names)
+        return _own(name, others)
     transport, colon, place = text.partition(":")
     if colon and transport in _FILES:
         if not place:
@@ -116,9 +116,9 @@ def destination(text: str | None, name: str | None, names: Sequence[str]) -> Des
     return Destination("docker", f"//{found.tagged()}")
 
 
-def _own(name: str | None, names: Sequence[str]) -> Destination:
-    if name is None and len(names) == 1:
-        name = names[0]
+def _own(name: str | None, others: Sequence[str]) -> Destination:
+    if name is None and len(others) == 1:
+        name = others[0]
     if name is None:
         raise UsageError("which name shall the image get there?", hint="orca push IMAGE REGISTRY/NAME:TAG")
     if reference.parse(name).registry in (reference.LOCAL, None):

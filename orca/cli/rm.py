@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from orca.cli.options import Parser
 from orca.errors import StoreError, UsageError
 from orca.oci.image import Descriptor
+from orca.sources import names as images
 from orca.store.store import Store
 from orca.ui.escape import visible
 from orca.ui.terminal import Terminal
@@ -63,7 +64,7 @@ def names_of(store: Store, words: Sequence[str], *, force: bool) -> list[str]:
 
 def _names(store: Store, tags: Mapping[str, Descriptor], word: str, *, force: bool) -> list[str]:
     # A name that is in the index as it is may be taken off even if it is none by today's grammar.
-    there = (word, tags[word]) if word in tags else store.lookup(word)
+    there = (word, tags[word]) if word in tags else images.lookup(store, word)
     if there is None:
         if not force:
             store.find(word)  # raises, with near names

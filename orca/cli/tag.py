@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from orca.cli.options import Parser
 from orca.oci import reference
+from orca.sources import names as images
 from orca.store.store import Store
 
 EXAMPLES = """\
@@ -31,9 +32,7 @@ def run(arguments: Sequence[str]) -> int:
     names = tuple(dict.fromkeys(str(reference.local(name)) for name in given.names))
     store = Store.open()
     with store.in_use():
-        found = store.lookup(given.image)
-        # Read, so that no name is given to what is no image; find also tells what is not there.
-        image = store.images.image(found[1]) if found else store.find(given.image)[1]
-        store.tag(names, found[1] if found else image.descriptor)
+        # The image is read, so that no name is given to what is none.
+        store.tag(names, images.find(store, given.image)[1])
     print("\n".join(names))
     return 0

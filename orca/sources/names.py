@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 from orca.oci.image import Descriptor
+from orca.oci.platform import Platform
+from orca.store.layout import Image
 from orca.store.store import Store
 
 
-def in_store(store: Store, text: str) -> Descriptor | None:
-    """The image that `FROM text` finds without a registry: built here, or pulled before."""
+def lookup(store: Store, text: str) -> tuple[str | None, Descriptor] | None:
+    """What a user means by `text`: built here, or pulled before under the name that registries.conf makes of it.
+
+    Returns the full name (None when it was named by digest) and the descriptor.
+    """
     found = store.lookup(text)
     if found is not None:
-        return found[1]
+        return found
     # Only a name that was never built here needs the configuration to be read.
     from orca.sources import registries
 
     tags = store.tags()
     for name in registries.candidates(text):
         if str(name) in tags:
-            return tags[str(name)]
+            return str(name), tags[str(name)]
     return None
+
+
+def in_store(store: Store, text: str) -> Descriptor | None:
+    """The image that `FROM text` finds without a registry."""
+    found = lookup(store, text)
+    return found[1] if found else None
+
+
+def find(store: Store, text: str, platform: Platform | None = None) -> tuple[str | None, Descriptor, Image]:
+    """`lookup`, and the image itself. Raises StoreError with near names when there is none."""
+    found = lookup(store, text)
+    if found is None:
+        store.find(text)  # raises
+        raise AssertionError(text)
+    return *found, store.images.image(found[1], platform)
