@@ -174,7 +174,8 @@ class Tree:
             raise SourceError(f"cannot read {name}: {error.strerror}") from error
         try:
             target = os.readlink(f"/proc/self/fd/{fd}")
-            return os.path.relpath(target, self._real).removeprefix("."), os.fstat(fd)
+            real = os.path.relpath(target, self._real)
+            return "" if real == "." else real, os.fstat(fd)
         finally:
             os.close(fd)
 
