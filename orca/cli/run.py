@@ -8,7 +8,6 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from orca.cli.build import one_at_a_time
 from orca.cli.options import Parser
 from orca.errors import NotYet, UsageError
 from orca.events import Emit
@@ -18,7 +17,7 @@ from orca.executor.network import parse_port
 from orca.oci import platform as platforms
 from orca.store.store import Store
 from orca.tools.command import Runner
-from orca.ui import open_view
+from orca.ui import one_at_a_time, open_view
 
 EXAMPLES = """\
   orca run app                            the image's ENTRYPOINT and CMD, until they end
@@ -78,8 +77,8 @@ def run(arguments: Sequence[str]) -> int:
 @contextlib.contextmanager
 def view() -> Iterator[Emit]:
     """How a pull is shown before the container has the terminal."""
-    with open_view("auto") as show:
-        yield one_at_a_time(show)
+    with open_view("auto") as show, one_at_a_time(show) as emit:
+        yield emit
 
 
 def make_request(given: argparse.Namespace, environ: Mapping[str, str]) -> Request:

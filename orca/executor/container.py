@@ -99,7 +99,8 @@ View = Callable[[], contextlib.AbstractContextManager[Emit]]
 def run(request: Request, platform: Platform, store: Store, runner: Runner, view: View) -> int:
     """Run it to its end, inside the sandbox; returns the exit code. Raises OrcaError.
 
-    An image that is not in the store is pulled, which `view` shows. SIGINT, SIGTERM and SIGHUP become the image's stop signal from the moment the container runs.
+    An image that is not in the store is pulled, which `view` shows. SIGINT, SIGTERM and SIGHUP become
+    the image's stop signal from the moment the container runs.
     """
     store.sweep()
     with contextlib.ExitStack() as stack:

@@ -25,6 +25,8 @@ from orca.tools import kernel
 from orca.tools.command import Runner
 
 BASE = "localhost/trial:base"
+PROBE = "busybox-probe"
+"""The trial's program; busybox takes its command from the first argument under no other name than its own."""
 MADE = "/made"
 """The directory that the trial's RUN makes."""
 
@@ -97,13 +99,13 @@ def build(directory: Path) -> float:
     begun = time.monotonic()
     context = directory / "context"
     context.mkdir()
-    (context / "probe").write_bytes(program(machine.machine()))
-    (context / "probe").chmod(0o755)
+    (context / PROBE).write_bytes(program(machine.machine()))
+    (context / PROBE).chmod(0o755)
 
     def work(runner: Runner) -> dict[str, Any]:
         store = Store.open(directory / "store")
-        _build(f'FROM scratch\nCOPY probe /probe\nCMD ["/probe", "mkdir", "{MADE}"]\n', context, (BASE,), store, runner)
-        run = f'FROM {BASE}\nRUN ["/probe", "mkdir", "{MADE}"]\n'
+        _build(f"FROM scratch\nCOPY {PROBE} /\n", context, (BASE,), store, runner)
+        run = f'FROM {BASE}\nRUN ["/{PROBE}", "mkdir", "{MADE}"]\n'
         layers = _build(run, context, (), store, runner)
         if layers != 2:
             raise Failed(f"the image has {layers} layers instead of 2")

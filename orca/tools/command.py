@@ -79,12 +79,13 @@ def find(name: str) -> str:
     """
     import shutil
 
-    path = os.environ.get("PATH", os.defpath)
-    found = shutil.which(name, path=f"{path}:/usr/local/sbin:/usr/sbin:/sbin")
+    places = [*os.environ.get("PATH", os.defpath).split(":"), "/usr/local/sbin", "/usr/sbin", "/sbin"]
+    # An empty place would be the current directory, which may be anybody's.
+    found = shutil.which(name, path=":".join(filter(None, places)))
     if found is None:
-        raise ToolMissing(
-            f"{name} is not installed (not found in PATH)", hint="orca doctor names the package to install"
-        )
+        from orca.tools import probe
+
+        raise ToolMissing(f"{name} is not installed (not found in PATH)", hint=probe.hint(name))
     return found
 
 

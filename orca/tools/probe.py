@@ -61,7 +61,7 @@ TOOLS = (
     Tool("tar", "packs layers (GNU tar)", pattern=r"GNU tar\) (\d+\.\d+)"),
     Tool("newuidmap", "gives an ordinary user's builds more than one user id", packages=_UIDMAP, options=()),
     Tool("newgidmap", "the same for groups", packages=_UIDMAP, options=()),
-    Tool("pasta", "another network helper", needed=False, packages=_PASST),
+    Tool("pasta", "another network helper", needed=False, packages=_PASST, pattern=r"pasta (\d\S*)"),
     Tool("fuse-overlayfs", "stacks layers where the kernel does not let users do it", needed=False,
          pattern=r"fuse-overlayfs: version (\S+)"),
     Tool("zstd", "reads archives and layers packed with zstd", needed=False),
