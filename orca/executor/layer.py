@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from orca.tools.command import Runner
 
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
+_AUFS_OPAQUE = re.compile(r"\.wh\.\.opq$")  # fuse-overlayfs' own name for it
 _OPAQUE_MARKS = ("user.overlay.opaque", "trusted.overlay.opaque", "user.fuseoverlayfs.opaque")
 
 
@@ -33,8 +35,10 @@ class Change:
     marker: bool = False
 
 
-def changes(upper: Path) -> Iterator[Change]:
+def changes(upper: Path, *, named_whiteouts: bool = False) -> Iterator[Change]:
     """What an upper directory changes, sorted, each directory before its content.
+
+    `named_whiteouts` says that whoever wrote it keeps whiteouts as files, named as in a layer.
 
     Raises ImageError for a file whose name a layer cannot hold. Sockets are left out: tar has no
     entry for them.
@@ -44,13 +48,16 @@ def changes(upper: Path) -> Iterator[Change]:
         path, full = pending.pop()
         if path:
             yield Change(path)
-            if _is_opaque(full):
+            if not named_whiteouts and _is_opaque(full):
                 yield Change(f"{path}/{OPAQUE}", marker=True)
         below: list[tuple[str, str]] = []
         with os.scandir(full) as listing:
             entries = sorted(listing, key=lambda entry: entry.name)
         for entry in entries:
             where = f"{path}/{entry.name}" if path else entry.name
+            if entry.name.startswith(WHITEOUT) and named_whiteouts:
+                yield Change(_AUFS_OPAQUE.sub(OPAQUE, where), marker=True)
+                continue
             if entry.name.startswith(WHITEOUT):
                 raise ImageError(
                     f"/{where} cannot be in a layer: names that begin with .wh. mean whiteouts",
@@ -82,14 +89,14 @@ def _is_opaque(directory: str) -> bool:
     return False
 
 
-def write_listing(upper: Path, scratch: Path, *, root: bool) -> Path:
+def write_listing(upper: Path, scratch: Path, *, root: bool, named_whiteouts: bool = False) -> Path:
     """The list that tar reads for `upper`; whiteout markers are made below `scratch`.
 
     `root` adds the root directory itself, whose mode or owner changed.
     """
     markers, listing, place = scratch / "markers", scratch / "listing", False
     words = ["."] if root else []
-    for change in changes(upper):
+    for change in changes(upper, named_whiteouts=named_whiteouts):
         if change.marker != place:
             place = change.marker
             words.append(f"-C{markers if place else upper}")
@@ -118,13 +125,14 @@ def commit(
     runner: Runner,
     *,
     root: bool = False,
+    named_whiteouts: bool = False,
     clamp: int | None = None,
     step: int | None = None,
 ) -> Descriptor:
     """Make the layer and add it to the image `step` of `layout`; returns the layer's descriptor."""
     scratch.mkdir()
     try:
-        listing = write_listing(upper, scratch, root=root)
+        listing = write_listing(upper, scratch, root=root, named_whiteouts=named_whiteouts)
         runner.pipeline(tar.create(upper, listing, clamp=clamp), umoci.add_layer(layout.path, entry), step=step)
     finally:
         files.remove_tree(scratch)

@@ -24,10 +24,14 @@ _NO_OVERLAY = (errno.EPERM, errno.ENODEV, errno.EINVAL, errno.ENOSYS)
 
 @dataclass(frozen=True)
 class Mounted:
-    """A mounted overlay: `root` is the whole file system, `upper` holds what changed."""
+    """A mounted overlay: `root` is the whole file system, `upper` holds what changed.
+
+    With `named_whiteouts` (fuse-overlayfs) files named .wh.… in `upper` are whiteouts.
+    """
 
     root: Path
     upper: Path
+    named_whiteouts: bool = False
 
 
 def depth_limit(directory: Path, names: Sequence[str]) -> bool:
@@ -45,7 +49,7 @@ class Mounter:
     def __init__(self, directory: Path, runner: Runner) -> None:
         self.directory = directory
         self.runner = runner
-        self._fuse = False
+        self._fuse = os.environ.get("ORCA_OVERLAY") == "fuse"
         self._executor = ThreadPoolExecutor(1, "mounter", initializer=self._settle)
 
     def _settle(self) -> None:
@@ -69,7 +73,7 @@ class Mounter:
             if self._fuse:
                 stack.enter_context(self._mount_fuse(lowers, upper, work, root, step))
             stack.callback(_unmount, root)
-            yield Mounted(root, upper)
+            yield Mounted(root, upper, named_whiteouts=self._fuse)
 
     def _mount(self, lowers: Sequence[Path], upper: Path, work: Path, root: Path, step: int | None) -> bool:
         """Mount by the kernel; False when it will not have it here."""

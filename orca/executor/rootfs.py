@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orca.errors import ImageError, StoreError, ToolError
@@ -111,6 +111,7 @@ class Upper:
 
     place: Path  # holds fs/ and work/
     name: str  # its name once it is in snapshots/
+    named_whiteouts: bool = False  # as overlay.Mounted has it
 
     @property
     def fs(self) -> Path:
@@ -158,7 +159,7 @@ class RootFs:
                         lowers = [bundle.make_stub(self.shop.volatile_directory("stub") / "fs", lowers), *lowers]
                     mounting = self.shop.mounter.overlay(lowers, upper.fs, upper.place / "work", merged, step)
                     mounted = stack.enter_context(mounting)
-                yield mounted, upper
+                yield mounted, replace(upper, named_whiteouts=mounted.named_whiteouts)
         except BaseException:
             files.remove_tree(upper.place)
             raise

@@ -267,7 +267,8 @@ class StageBuilder:
         if commit.upper is not None:
             made = layer.commit(
                 commit.upper.fs, commit.upper.place / "pack", layout, entry, shop.runner,
-                root=commit.root_changed, clamp=self.build.options.epoch, step=commit.number,
+                root=commit.root_changed, named_whiteouts=commit.upper.named_whiteouts,
+                clamp=self.build.options.epoch, step=commit.number,
             )  # fmt: skip
         if made is None or before != after:
             # The layer has brought the history entry, if there is one.
