@@ -15,7 +15,9 @@ from orca.dockerfile import instructions as i
 from orca.plan.scope import PROXIES
 
 DEFAULT_SHELL = ("/bin/sh", "-c")
-_PORT = re.compile(r"(?:\[[^]]*\]:|[0-9.]+:)?(?:[0-9-]*:)?(?P<first>[0-9]+)(?:-(?P<last>[0-9]+))?(?:/(?P<proto>\w+))?")
+_PORT = re.compile(
+    r"(?:\[[^]]*\]:|[0-9.]+:)?(?:[0-9-]*:)?(?P<first>[0-9]{1,9})(?:-(?P<last>[0-9]{1,9}))?(?:/(?P<proto>\w+))?"
+)
 _PROTOCOLS = ("tcp", "udp", "sctp")
 _SIGNAL = re.compile(r"(?:SIG)?(?:RTMIN(?:\+[0-9]{1,2})?|RTMAX(?:-[0-9]{1,2})?|[A-Z][A-Z0-9]+)")
 SIGNALS = frozenset(
@@ -34,9 +36,10 @@ def quoted(words: Iterable[str]) -> str:
 
 
 def arg(instruction: i.Arg, state: State, settings: Settings) -> Step:
-    scope, shown = settings.scope, []
+    # As with ENV, all values see the state before the instruction.
+    scope, before, shown = settings.scope, state, []
     for name, default in instruction.pairs:
-        default_value = None if default is None else scope.expand(default, state.lookup, instruction)
+        default_value = None if default is None else scope.expand(default, before.lookup, instruction)
         value = scope.arg_value(name, default_value)
         if name in PROXIES and name in scope.given:
             shown.append(name)  # a proxy's value may hold a password
@@ -150,7 +153,7 @@ def stopsignal(instruction: i.Stopsignal, state: State, settings: Settings) -> S
 
 def _is_signal(text: str) -> bool:
     if text.isascii() and text.isdigit():
-        return 0 < int(text) <= 64
+        return len(text) < 10 and 0 < int(text) <= 64
     if not _SIGNAL.fullmatch(text.upper()):
         return False
     name = text.upper().removeprefix("SIG")

@@ -49,9 +49,19 @@ class Plan:
     def find(self, word: str, before: int) -> int | None:
         """The index of the stage that `--from=word` in stage `before` means, None when it is no stage."""
         name = word.lower()
+        # Of several stages with one name, the nearest above: what `_from_stage` took for a need.
+        above = [index for index, stage in self.stages.items() if stage.name == name and index < before]
+        if above:
+            return above[-1]
         if name in self.names:
             return self.names[name]
-        return int(word) if word.isdigit() and int(word) < before else None
+        number = _number(word)
+        return number if number is not None and number < before else None
+
+
+def _number(word: str) -> int | None:
+    """`word` as the number of a stage; None when it is none. One with too many digits stays above all stages."""
+    return int(word.lstrip("0")[:12] or "0") if word.isascii() and word.isdigit() else None
 
 
 def split(source: Dockerfile) -> tuple[tuple[Arg, ...], list[tuple[From, tuple[Instruction, ...]]]]:
@@ -130,8 +140,8 @@ def _from_stage(
     name = word.lower()
     if name in names:
         return names[name]
-    if name in later or word.isdigit():
-        number = later.get(name, int(word) if word.isdigit() else 0)
+    number = later.get(name, _number(word))
+    if number is not None:
         if number < index:
             return number
         what = "this stage itself" if number == index else "a later stage"
@@ -144,8 +154,9 @@ def _target(stages: list[Stage], names: Mapping[str, int], target: str | None) -
         return stages[-1]
     if target.lower() in names:
         return stages[names[target.lower()]]
-    if target.isdigit() and int(target) < len(stages):
-        return stages[int(target)]
+    number = _number(target)
+    if number is not None and number < len(stages):
+        return stages[number]
     near = difflib.get_close_matches(target.lower(), names, 1)
     there = ", ".join(names) or f"0 to {len(stages) - 1}"
     raise UsageError(
