@@ -57,6 +57,9 @@ def env(instruction: i.Env, state: State, settings: Settings) -> Step:
     }
     if "" in pairs:
         raise settings.scope.error("ENV needs a name", instruction, "write ENV name=value")
+    if bad := next((name for name in pairs if "=" in name), None):
+        # The image config could not tell where the name ends.
+        raise settings.scope.error(f"ENV: the name {bad!r} holds an =", instruction, "write ENV name=value")
     shown = " ".join(f"{name}={text}" for name, text in pairs.items())
     return _step(instruction, state.with_env(pairs), f"ENV {shown}")
 
