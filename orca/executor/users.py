@@ -42,33 +42,41 @@ def _lines(root: int, path: str, fields: int) -> Iterator[list[str]]:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             return
         text = file.read(SIZE_LIMIT).decode("utf-8", "replace")
-    for line in text.splitlines():
+    for line in text.split("\n"):  # splitlines() would cut at form feeds and the like, too
         parts = line.strip().split(":")
         if len(parts) >= fields and not line.startswith("#"):
             yield parts
 
 
+def _decimal(text: str) -> int | None:
+    """A number of ASCII digits that is a possible id, else None."""
+    digits = text.lstrip("0") or text[:1]
+    if not (text.isascii() and text.isdigit()) or len(digits) > 10:
+        return None
+    number = int(digits)
+    return number if number <= ID_LIMIT else None
+
+
 def _number(text: str) -> int | None:
+    """What a user wrote as a number; None for a name. Raises UnknownUser when it is out of range."""
     if not (text.isascii() and text.isdigit()):
         return None
-    if len(text) > 10 or int(text) > ID_LIMIT:
+    number = _decimal(text)
+    if number is None:
         raise UnknownUser(f"id {text[:40]} is out of range", hint=f"ids go up to {ID_LIMIT}")
-    return int(text)
+    return number
 
 
 def _entry(parts: list[str]) -> tuple[int, int]:
-    try:
-        return _number(parts[2]) or 0, _number(parts[3]) or 0
-    except UnknownUser:
-        return ID_LIMIT, ID_LIMIT
+    """The ids of a passwd entry. What is no id there is nobody's, above all not root's."""
+    uid, gid = _decimal(parts[2]), _decimal(parts[3])
+    return ID_LIMIT if uid is None else uid, ID_LIMIT if gid is None else gid
 
 
 def _passwd(root: int, word: str) -> list[str] | None:
     number = _number(word)
     for parts in _lines(root, "etc/passwd", 7):
-        if parts[0] == word or (
-            number is not None and parts[2].isdigit() and parts[2].lstrip("0") == str(number or "")
-        ):
+        if parts[0] == word or (number is not None and _decimal(parts[2]) == number):
             return parts
     return None
 
@@ -76,7 +84,7 @@ def _passwd(root: int, word: str) -> list[str] | None:
 def group_id(root: int, word: str) -> int:
     """The number of a group by name or number. Raises UnknownUser."""
     for parts in _lines(root, "etc/group", 3):
-        if parts[0] == word and (number := _number(parts[2])) is not None:
+        if parts[0] == word and (number := _decimal(parts[2])) is not None:
             return number
     number = _number(word)
     if number is None:
@@ -87,9 +95,10 @@ def group_id(root: int, word: str) -> int:
 def _supplementary(root: int, name: str) -> tuple[int, ...]:
     found = []
     for parts in _lines(root, "etc/group", 4):
-        if name in parts[3].split(",") and parts[2].isdigit() and len(parts[2]) <= 10:
-            found.append(int(parts[2]))
-    return tuple(found)
+        number = _decimal(parts[2])
+        if number is not None and name in parts[3].split(","):
+            found.append(number)
+    return tuple(dict.fromkeys(found))
 
 
 def identity(root: int, text: str) -> Identity:
