@@ -60,7 +60,7 @@ def run(arguments: Sequence[str]) -> int:
         image = names.find(store, given.image, wanted)[2]
         store.images.verify(image, layers=False)
         unpack.check_target(target)
-        ordinary = bool(os.geteuid())
+        ordinary_id = os.geteuid()  # inside the sandbox we are root
         import sh  # noqa: F401  # loaded here once, not again on each side of the fork
 
         runner = Runner()
@@ -74,11 +74,18 @@ def run(arguments: Sequence[str]) -> int:
                 unpack.unpack(image, target, store, runner)
     if not given.quiet:
         place = visible(shlex.quote(given.directory))
-        told = (
-            f"runc run --bundle {place} NAME runs: {visible(shlex.join(argv))}" if given.bundle else f"{place} is ready"
-        )
-        Terminal(sys.stderr).line(told)
-        if ordinary:
+        terminal = Terminal(sys.stderr)
+        if given.bundle:
+            terminal.line(f"{how_to_run(place, ordinary_id)} runs: {visible(shlex.join(argv))}")
+        else:
+            terminal.line(f"{place} is ready")
+        if ordinary_id:
             remove = f"unshare --map-root-user --map-auto rm -r {place}"
-            Terminal(sys.stderr).line(f"files belong to your subordinate ids; to remove them: {remove}")
+            terminal.line(f"files belong to your subordinate ids; to remove them: {remove}")
     return 0
+
+
+def how_to_run(place: str, ordinary_id: int) -> str:
+    """The command that starts a bundle. An ordinary user's runc keeps its state in XDG_RUNTIME_DIR, if there is one."""
+    root = f"--root /tmp/runc-{ordinary_id} " if ordinary_id and not os.environ.get("XDG_RUNTIME_DIR") else ""
+    return f"runc {root}run --bundle {place} NAME"
