@@ -308,7 +308,7 @@ class Build:
         if result.rootfs is not None:
             return result.rootfs
         known = result.position.snapshots
-        if known and self.store.has_snapshots(known):
+        if known and shop.usable(known):
             return RootFs(shop, known)
         return RootFs(shop, (shop.unpack(self.store.images.image(result.manifest), step),))
 
@@ -335,7 +335,9 @@ class Build:
 
     def _finish(self, target: StageResult, *, only_look: bool) -> Result:
         """The final manifest: all config fields, --label, a time; remembered for the next time."""
-        wanted = {"finish": dict(self.options.labels), "epoch": self.options.epoch}
+        # The config too: what `FROM stage` takes from it (ONBUILD, the base's CMD) changes no step's key.
+        config = target.position.state.config.to_json()
+        wanted = {"finish": dict(self.options.labels), "epoch": self.options.epoch, "config": config}
         key = step_key(target.position.key, wanted)
         record = self.lookup(key, self.plan.target)
         if record is not None and (not self.options.no_cache):

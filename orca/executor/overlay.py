@@ -49,7 +49,7 @@ class Mounter:
     def __init__(self, directory: Path, runner: Runner) -> None:
         self.directory = directory
         self.runner = runner
-        self._fuse = os.environ.get("ORCA_OVERLAY") == "fuse"
+        self.fuse = os.environ.get("ORCA_OVERLAY") == "fuse"
         self._executor = ThreadPoolExecutor(1, "mounter", initializer=self._settle)
 
     def _settle(self) -> None:
@@ -68,12 +68,12 @@ class Mounter:
     ) -> Iterator[Mounted]:
         """Mount at `root` (an empty directory); `lowers` uppermost first."""
         with contextlib.ExitStack() as stack:
-            if not self._fuse:
-                self._fuse = not self._executor.submit(self._mount, lowers, upper, work, root, step).result()
-            if self._fuse:
+            if not self.fuse:
+                self.fuse = not self._executor.submit(self._mount, lowers, upper, work, root, step).result()
+            if self.fuse:
                 stack.enter_context(self._mount_fuse(lowers, upper, work, root, step))
             stack.callback(_unmount, root)
-            yield Mounted(root, upper, named_whiteouts=self._fuse)
+            yield Mounted(root, upper, named_whiteouts=self.fuse)
 
     def _mount(self, lowers: Sequence[Path], upper: Path, work: Path, root: Path, step: int | None) -> bool:
         """Mount by the kernel; False when it will not have it here."""

@@ -19,6 +19,10 @@ from orca.tools import umoci
 from orca.tools.command import Runner
 
 
+# Begins the names of snapshots that fuse-overlayfs wrote: to the kernel's overlay its whiteouts are files.
+FUSE = "w"
+
+
 class Workshop:
     """What all stages of a build share: the store, the runner, the mounter, a scratch directory.
 
@@ -33,6 +37,11 @@ class Workshop:
         self.volatile = volatile
         # Held while paths of snapshots are resolved or changed: a commit moves them into the store.
         self.moving = threading.Lock()
+
+    def usable(self, names: Sequence[str]) -> bool:
+        """Are all these snapshots there, and of a kind that this build's overlays can have below them?"""
+        foreign = not self.mounter.fuse and any(name.startswith(FUSE) for name in names)
+        return not foreign and self.store.has_snapshots(tuple(names))
 
     def directory(self, kind: str) -> Path:
         """A new directory below the scratch directory."""
@@ -159,7 +168,9 @@ class RootFs:
                         lowers = [bundle.make_stub(self.shop.volatile_directory("stub") / "fs", lowers), *lowers]
                     mounting = self.shop.mounter.overlay(lowers, upper.fs, upper.place / "work", merged, step)
                     mounted = stack.enter_context(mounting)
-                yield mounted, replace(upper, named_whiteouts=mounted.named_whiteouts)
+                if mounted.named_whiteouts:
+                    upper = replace(upper, name=f"{FUSE}{upper.name}", named_whiteouts=True)
+                yield mounted, upper
         except BaseException:
             files.remove_tree(upper.place)
             raise

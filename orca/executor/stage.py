@@ -218,7 +218,7 @@ class StageBuilder:
         if self._rootfs is not None and len(self._rootfs.names) < 300:
             return self._rootfs
         known = position.snapshots if self._rootfs is None else ()
-        if not known or len(known) >= 300 or not shop.store.has_snapshots(known):
+        if not known or len(known) >= 300 or not shop.usable(known):
             self._settle()
             assert self._manifest is not None
             known = (shop.unpack(shop.store.images.image(self._manifest), number),)
