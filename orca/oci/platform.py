@@ -54,7 +54,8 @@ class Platform:
         """Does an index entry's `platform` object mean this platform?"""
         if not other:
             return False
-        found = normalize(str(other.get("os")), str(other.get("architecture")), other.get("variant") or None)
+        variant = other.get("variant")
+        found = normalize(str(other.get("os")), str(other.get("architecture")), str(variant) if variant else None)
         return found == self
 
 
