@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from orca.errors import OrcaError
+from orca.errors import OrcaError, UsageError
 from orca.oci import reference
 from orca.oci.reference import Reference
 
 DEFAULT_REGISTRY = "docker.io"
+_HINT = "see containers-registries.conf(5)"
 
 
 def configuration_files() -> Iterator[Path]:
@@ -35,11 +36,28 @@ def _load(path: Path) -> dict[str, Any]:
     import tomllib
 
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        value = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise OrcaError(f"cannot read {path}: {error}", hint="see containers-registries.conf(5)") from error
+        raise OrcaError(f"cannot read {path}: {error}", hint=_HINT) from error
+    search = value.get("unqualified-search-registries", [])
+    if not isinstance(search, list) or not all(isinstance(name, str) and name for name in search):
+        raise OrcaError(f"{path}: unqualified-search-registries is not a list of names", hint=_HINT)
+    if not isinstance(value.get("aliases", {}), dict):
+        raise OrcaError(f"{path}: aliases is not a table", hint=_HINT)
+    return value
+
+
+def _alias(name: str, target: str) -> Reference:
+    """Where the alias `name` leads."""
+    try:
+        found = reference.parse(target)
+    except UsageError as error:
+        raise OrcaError(f"registries.conf: the alias {name} is bad: {error.message}", hint=_HINT) from error
+    if found.registry is None:
+        raise OrcaError(f"registries.conf: the alias {name} names no registry: {target}", hint=_HINT)
+    return found
 
 
 def candidates(text: str) -> list[Reference]:
@@ -57,8 +75,8 @@ def candidates(text: str) -> list[Reference]:
         aliases |= {name: target for name, target in value.get("aliases", {}).items() if isinstance(target, str)}
         search = value.get("unqualified-search-registries", search)
     if aliases.get(found.path):
-        target = reference.parse(aliases[found.path])
-        return [Reference(target.registry, target.path, found.tag, found.digest)]
+        target = _alias(found.path, aliases[found.path])
+        return [_normal(Reference(target.registry, target.path, found.tag, found.digest))]
     return [_normal(found.at(registry)) for registry in search or [DEFAULT_REGISTRY]]
 
 
