@@ -131,7 +131,9 @@ def copy(items: Sequence[Item], source: Tree, target: Target, destination: str) 
         if item.is_directory:
             count += _copy_directory(item, source, target, destination)
             continue
-        place = posixpath.join(destination, posixpath.basename(item.name)) if into else destination
+        # The name that was asked for, which may be a link's: `file/` and `./file` mean `file`.
+        name = posixpath.basename(posixpath.normpath("/" + item.name))
+        place = posixpath.join(destination, name) if into else destination
         parent, name = _resolve_last(target, place)
         try:
             with _parent_in(source, item.path) as (directory, last):

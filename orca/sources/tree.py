@@ -323,10 +323,12 @@ def digest_items(items: list[Item], *, owners: bool) -> str:
     """One digest over everything a copy of `items` depends on. Times are not among it."""
     digest = hashlib.sha256()
     for item in items:
-        digest.update(f"\1{posixpath.basename(item.name.rstrip('/'))}\n".encode("utf-8", "surrogateescape"))
+        # NUL ends each field: it is the one character that no name and no link's target can hold.
+        name = posixpath.basename(posixpath.normpath("/" + item.name))
+        digest.update(f"\1{name}\0".encode("utf-8", "surrogateescape"))
         for entry in item.entries:
             owner = f"{entry.uid}:{entry.gid}" if owners else ""
-            line = f"{entry.path}\0{entry.kind}\0{entry.mode:o}\0{owner}\0{entry.digest}\n"
+            line = f"{entry.path}\0{entry.kind}\0{entry.mode:o}\0{owner}\0{entry.digest}\0"
             digest.update(line.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
