@@ -381,6 +381,7 @@ def _volume(given: Statement, options: Flags) -> Instruction:
     return Volume(**given.common(), paths=paths)
 
 
+# fmt: off
 PARSERS: Mapping[str, Callable[[Statement, Flags], Instruction]] = {
     "ADD": _add,
     "ARG": _arg,
@@ -401,3 +402,4 @@ PARSERS: Mapping[str, Callable[[Statement, Flags], Instruction]] = {
     "VOLUME": _volume,
     "WORKDIR": _workdir,
 }
+# fmt: on

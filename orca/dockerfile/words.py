@@ -162,12 +162,14 @@ def _required(variable: Variable, value: str | None, operand: str) -> str:
     return value
 
 
+# fmt: off
 _CONDITIONS: dict[str, Callable[[Variable, str | None, str], str]] = {
     "": _plain,
     "-": _default,
     "+": _alternative,
     "?": _required,
 }
+# fmt: on
 
 _REMOVALS: dict[str, Callable[[str, str, bool], str]] = {
     "#": patterns.remove_prefix,
