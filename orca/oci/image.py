@@ -52,10 +52,14 @@ def digest_of(data: bytes) -> str:
 
 
 def canonical(value: Any) -> bytes:
-    """JSON with sorted keys and no blanks: equal values are equal bytes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode(
-        "utf-8", "surrogateescape"
-    )
+    """JSON with sorted keys and no blanks: equal values are equal bytes, different ones different bytes."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode("utf-8", "surrogateescape")
+
+
+def document(value: Any) -> bytes:
+    """The same as a blob that anybody can read: what is not UTF-8 in it (of a command line) becomes U+FFFD."""
+    return canonical(value).decode("utf-8", "replace").encode()
 
 
 def load_object(data: bytes, what: str) -> dict[str, Any]:
@@ -64,6 +68,8 @@ def load_object(data: bytes, what: str) -> dict[str, Any]:
         raise ImageError(f"{what} is larger than {JSON_LIMIT} bytes")
     try:
         value = json.loads(data)
+        if b"\\ud" in data or b"\\uD" in data:
+            json.dumps(value, ensure_ascii=False).encode()  # fails for half a surrogate pair, which is no text
     except (ValueError, RecursionError) as error:
         raise ImageError(f"{what} is not JSON") from error
     if not isinstance(value, dict):

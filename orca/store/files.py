@@ -61,7 +61,7 @@ def read_json(path: Path) -> Any:
     """The JSON in `path`, or None when there is no such file or it is damaged."""
     try:
         return json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return None
     except OSError as error:
         raise explain(error, f"reading {path.name}") from error

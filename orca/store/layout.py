@@ -130,9 +130,9 @@ class Layout:
 
     def put_image(self, manifest: Manifest, config: ImageConfig) -> Image:
         """Store a config and a manifest that points to it."""
-        data = image.canonical(config.to_json())
+        data = image.document(config.to_json())
         changed = replace(manifest, config=self.put(data, image.CONFIG))
-        return Image(self.put(image.canonical(changed.to_json()), image.MANIFEST), changed, config)
+        return Image(self.put(image.document(changed.to_json()), image.MANIFEST), changed, config)
 
     def verify(self, found: Image, *, layers: bool = True) -> None:
         """Check the whole chain below a manifest: sizes, and with `layers` every layer's digest.
