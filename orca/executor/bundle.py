@@ -87,6 +87,7 @@ def working_directory(root: int, path: str, make: Callable[[str], None]) -> str:
             real = "/" + os.readlink(f"/proc/self/fd/{fd}").removeprefix(base).lstrip("/")
         finally:
             os.close(fd)
+        break
     if _FORBIDDEN.match(real):
         raise ImageError(f"the working directory {path} leads to {real}", hint="change WORKDIR")
     return real
