@@ -68,9 +68,13 @@ def _number(text: str) -> int | None:
 
 
 def _entry(parts: list[str]) -> tuple[int, int]:
-    """The ids of a passwd entry. What is no id there is nobody's, above all not root's."""
+    """The ids of a passwd entry. Raises UnknownUser for what is no id: it must not become root's."""
     uid, gid = _decimal(parts[2]), _decimal(parts[3])
-    return ID_LIMIT if uid is None else uid, ID_LIMIT if gid is None else gid
+    if uid is None or gid is None:
+        raise UnknownUser(
+            f"user {parts[0]!r} has no usable ids in the image", hint="see its line in the image's /etc/passwd"
+        )
+    return uid, gid
 
 
 def _passwd(root: int, word: str) -> list[str] | None:
