@@ -1,0 +1,73 @@
+"""Stores of our own making, without any tool: images out of small made-up blobs, step records, snapshots."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orca.oci import image
+from orca.oci.image import Descriptor, History, ImageConfig, Manifest
+from orca.store.layout import Image
+from orca.store.store import StepRecord, Store
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Puts things into `store`."""
+
+    store: Store
+
+    @classmethod
+    def at(cls, root: Path) -> Maker:
+        return cls(Store.open(root))
+
+    def image(
+        self,
+        *layers: str,
+        tags: Sequence[str] = (),
+        config: ImageConfig | None = None,
+        history: Sequence[History] | None = None,
+    ) -> Image:
+        """An image whose layers hold these texts, named `tags` (full names)."""
+        blobs = tuple(self.store.images.put(text.encode(), f"{image.LAYER}+gzip") for text in layers)
+        written = config or ImageConfig(architecture="amd64", created="2024-01-02T03:04:05Z", env=(("PATH", "/bin"),))
+        entries = tuple(History(created_by=f"COPY {text}") for text in layers) if history is None else tuple(history)
+        written = ImageConfig(**{**vars(written), "diff_ids": tuple(map(diff_id, layers)), "history": entries})
+        found = self.store.images.put_image(Manifest(image.Descriptor("", "sha256:" + "0" * 64, 0), blobs), written)
+        self.store.tag(tuple(tags), found.descriptor)
+        return found
+
+    def index(self, images: Sequence[Image], tags: Sequence[str] = ()) -> Descriptor:
+        """An index of images, the first for linux/amd64, the others for linux/arm64."""
+        value = {
+            "schemaVersion": 2,
+            "mediaType": image.INDEX,
+            "manifests": [
+                {**found.descriptor.to_json(), "platform": {"os": "linux", "architecture": name}}
+                for found, name in zip(images, ("amd64", *["arm64"] * len(images)), strict=False)
+            ],
+        }
+        descriptor = self.store.images.put(image.canonical(value), image.INDEX)
+        self.store.tag(tuple(tags), descriptor)
+        return descriptor
+
+    def step(self, text: str, found: Image, snapshots: Sequence[str] = ()) -> StepRecord:
+        """A record of the step cache: `found` is the image after the step."""
+        key = hashlib.sha256(text.encode()).hexdigest()
+        layer = found.manifest.layers[-1] if found.manifest.layers else None
+        record = StepRecord(key, text, found.descriptor, tuple(snapshots), {}, {}, layer)
+        self.store.put_step(record)
+        return record
+
+    def snapshot(self, name: str, text: str = "x") -> Path:
+        """A snapshot with one file."""
+        root = self.store.snapshot(name)
+        root.mkdir(parents=True, exist_ok=True)
+        (root / "file").write_text(text)
+        return root.parent
+
+
+def diff_id(text: str) -> str:
+    return image.digest_of(b"tar " + text.encode())
