@@ -169,7 +169,12 @@ def test_all_takes_caches_and_records_too_and_leaves_the_images(maker: Maker) ->
     (maker.store.root / "builds/b1").mkdir()
     (maker.store.root / "builds/b1/events.jsonl").write_text("{}\n")
     assert gc.find(maker.store).items == ()
-    assert {item.kind for item in prune(maker, everything=True).items} == {"snapshots", "steps", "stat-caches", "builds"}
+    assert {item.kind for item in prune(maker, everything=True).items} == {
+        "snapshots",
+        "steps",
+        "stat-caches",
+        "builds",
+    }
     assert there(maker) == blobs_of(found)
     assert os.listdir(maker.store.root / "work") == []
 

@@ -1,0 +1,323 @@
+"""images, inspect, history, tag, rm, prune: on a store of made-up images, no tool needed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+
+import pytest
+from support.stores import Maker
+
+from orca.cli import history, images, inspect, prune, rm, tag
+from orca.errors import ImageError, StoreError, UsageError
+from orca.oci import image
+from orca.oci.image import History, ImageConfig
+from orca.ui.human import cells
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def out(capsys: Capture) -> Callable[[], str]:
+    """What was printed on standard output since it was last asked."""
+    return lambda: capsys.readouterr().out
+
+
+def columns(text: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in text.splitlines()]
+
+
+class TestImages:
+    def test_a_row_for_each_name_the_newest_first(self, maker: Maker, out: Callable[[], str]) -> None:
+        maker.image("a", tags=["localhost/old:latest"])
+        new = ImageConfig(architecture="amd64", created="2025-01-01T00:00:00Z")
+        found = maker.image("a" * 1500, "b", tags=["reg.example:5000/x/new:1"], config=new)
+        assert images.run([]) == 0
+        header, first, second = columns(out())
+        assert header == ["REPOSITORY", "TAG", "DIGEST", "CREATED", "SIZE", "LAYERS"]
+        assert first[:3] == ["reg.example:5000/x/new", "1", found.descriptor.digest[7:19]]
+        assert first[4:] == ["1.5 kB", "2"]
+        assert second[0] == "localhost/old"
+
+    def test_a_damaged_image_is_shown_and_is_not_fatal(self, maker: Maker, out: Callable[[], str]) -> None:
+        whole = maker.image("a", tags=["localhost/whole:latest"])
+        for number, what in enumerate(("manifest", "config", "layer")):
+            found = maker.image(f"only {what}", tags=[f"localhost/d{number}:latest"])
+            blob = {
+                "manifest": found.descriptor,
+                "config": found.manifest.config,
+                "layer": found.manifest.layers[0],
+            }[what]
+            maker.store.images.blob_path(blob.digest).unlink()
+        assert images.run(["--json"]) == 0
+        rows = {row["name"]: row for row in json.loads(out())}
+        assert rows["localhost/whole:latest"]["error"] is None
+        assert rows["localhost/whole:latest"]["digest"] == whole.descriptor.digest
+        assert all("missing" in rows[f"localhost/d{number}:latest"]["error"] for number in range(3))
+        images.run([])
+        assert out().count("damaged") == 3
+
+    def test_what_an_image_says_is_escaped_and_aligned(self, maker: Maker, out: Callable[[], str]) -> None:
+        maker.image("a", tags=["localhost/漢字:latest", "localhost/\x1b[2Jx:latest", "localhost/plain:latest"])
+        images.run([])
+        text = out()
+        assert "\x1b" not in text and "\\x1b[2Jx" in text
+        places = {cells(line[: line.index("latest")]) for line in text.splitlines()[1:]}
+        assert len(places) == 1
+
+    def test_quiet_prints_each_digest_once(self, maker: Maker, out: Callable[[], str]) -> None:
+        found = maker.image("a", tags=["localhost/a:1", "localhost/a:2"])
+        images.run(["-q"])
+        assert out() == found.descriptor.digest + "\n"
+
+    def test_patterns_choose_by_name(self, maker: Maker, out: Callable[[], str]) -> None:
+        maker.image("a", tags=["localhost/app:1", "localhost/apple:1", "reg.example/x/app:2", "localhost/b:1"])
+        images.run(["app", "--json"])
+        assert [row["name"] for row in json.loads(out())] == ["localhost/app:1", "reg.example/x/app:2"]
+        images.run(["app*", "--json"])
+        assert len(json.loads(out())) == 3
+
+    def test_each_manifest_and_config_is_read_once(self, maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+        maker.image("a", tags=["localhost/a:1", "localhost/a:2", "localhost/a:3"])
+        read: list[str] = []
+        original = type(maker.store.images).read
+
+        def counting(layout, descriptor, what):  # type: ignore[no-untyped-def]
+            read.append(descriptor.digest)
+            return original(layout, descriptor, what)
+
+        monkeypatch.setattr(type(maker.store.images), "read", counting)
+        images.run([])
+        assert len(read) == len(set(read)) == 2
+
+    @pytest.mark.parametrize(
+        ("name", "parts"),
+        [
+            ("localhost/app:1", ("localhost/app", "1")),
+            ("host:5000/app", ("host:5000/app", "")),
+            ("host:5000/app:v", ("host:5000/app", "v")),
+            ("host/app@sha256:00", ("host/app", "")),
+        ],
+    )
+    def test_names_are_split_at_the_tag(self, name: str, parts: tuple[str, str]) -> None:
+        assert images.split_name(name) == parts
+
+    @pytest.mark.parametrize("text", [None, "", "yesterday", "99999-01-01T00:00:00Z"])
+    def test_a_time_that_is_none(self, text: str | None) -> None:
+        assert images.age(text) == "-"
+
+    def test_nanoseconds_are_a_time(self) -> None:
+        assert images.timestamp("2024-01-02T03:04:05.123456789Z") == pytest.approx(1704164645.123456)
+
+
+class TestInspect:
+    def test_every_field_of_the_config_is_there(self, maker: Maker, out: Callable[[], str]) -> None:
+        config = ImageConfig(
+            architecture="arm64",
+            variant="v8",
+            healthcheck={"Test": ["CMD", "x"]},
+            onbuild=("RUN y",),
+            shell=("/bin/ash",),
+        )
+        found = maker.image("a", tags=["localhost/app:1", "localhost/app:2"], config=config)
+        inspect.run(["app:1"])
+        (value,) = json.loads(out())
+        assert value["digest"] == found.descriptor.digest
+        assert value["names"] == ["localhost/app:1", "localhost/app:2"]
+        assert value["platform"] == "linux/arm64/v8"
+        assert value["size"] == 1
+        assert value["manifest"]["layers"][0]["digest"] == found.manifest.layers[0].digest
+        run = value["config"]["config"]
+        assert (run["Healthcheck"], run["OnBuild"], run["Shell"]) == ({"Test": ["CMD", "x"]}, ["RUN y"], ["/bin/ash"])
+
+    def test_unknown_fields_are_shown_too(self, maker: Maker, out: Callable[[], str]) -> None:
+        found = maker.image("a")
+        config = {**found.config.to_json(), "com.example": {"a": 1}}
+        blob = maker.store.images.put(json.dumps(config).encode(), image.CONFIG)
+        manifest = {**found.manifest.to_json(), "config": blob.to_json()}
+        descriptor = maker.store.images.put(json.dumps(manifest).encode(), image.MANIFEST)
+        inspect.run([descriptor.digest])
+        assert json.loads(out())[0]["config"]["com.example"] == {"a": 1}
+
+    def test_raw_is_the_bytes(self, maker: Maker, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+        found = maker.image("a", tags=["localhost/app:latest"])
+        inspect.run(["--raw", "app"])
+        data = capfdbinary.readouterr().out
+        assert f"sha256:{hashlib.sha256(data).hexdigest()}" == found.descriptor.digest
+
+    def test_out_of_an_index_by_platform(self, maker: Maker, out: Callable[[], str]) -> None:
+        pair = [maker.image("a"), maker.image("b")]
+        index = maker.index(pair, ["localhost/multi:latest"])
+        inspect.run(["--platform", "linux/arm64", "multi"])
+        (value,) = json.loads(out())
+        assert (value["digest"], value["index"]) == (pair[1].descriptor.digest, index.digest)
+        assert value["names"] == ["localhost/multi:latest"]
+
+    def test_json_cannot_drive_a_terminal_and_stays_the_same(self, maker: Maker, out: Callable[[], str]) -> None:
+        nasty = "\x1b[2J \x9b2J \u202e evil 漢字 \U000e0041"
+        maker.image("a", tags=["localhost/app:latest"], config=ImageConfig(labels=(("x", nasty),)))
+        inspect.run(["app"])
+        text = out()
+        assert not any(char in text for char in "\x1b\x9b\u202e\U000e0041")
+        assert "漢字" in text
+        assert json.loads(text)[0]["config"]["config"]["Labels"]["x"] == nasty
+
+    def test_unknown_names_come_with_a_near_one(self, maker: Maker) -> None:
+        maker.image("a", tags=["localhost/webserver:latest"])
+        with pytest.raises(StoreError) as told:
+            inspect.run(["websrver"])
+        assert told.value.hint == "did you mean webserver?"
+
+    def test_a_pulled_short_name(self, maker: Maker, out: Callable[[], str]) -> None:
+        maker.image("a", tags=["docker.io/library/debian:12"])
+        inspect.run(["debian:12"])
+        assert json.loads(out())[0]["names"] == ["docker.io/library/debian:12"]
+
+
+class TestHistory:
+    def test_newest_first_with_the_layer_of_each(self, maker: Maker, out: Callable[[], str]) -> None:
+        entries = [
+            History(created_by="COPY a"),
+            History(created_by="ENV x", empty_layer=True),
+            History(created_by="RUN b"),
+        ]
+        found = maker.image("aa", "bbb", tags=["localhost/app:latest"], history=entries)
+        history.run(["--json", "app"])
+        rows = json.loads(out())
+        assert [(row["created_by"], row["size"], row["layer"]) for row in rows] == [
+            ("RUN b", 3, found.manifest.layers[1].digest),
+            ("ENV x", 0, None),
+            ("COPY a", 2, found.manifest.layers[0].digest),
+        ]
+
+    def test_layers_without_history_are_shown(self, maker: Maker, out: Callable[[], str]) -> None:
+        maker.image("a", "b", tags=["localhost/app:latest"], history=[])
+        history.run(["app"])
+        assert len(out().splitlines()) == 3
+
+    def test_an_instruction_is_one_line_and_cut_to_the_width(self, maker: Maker) -> None:
+        entries = [History(created_by="RUN a\n\x1b[31mb" + "漢" * 200)]
+        rows = history.entries(maker.image("a", history=entries))
+        text = history.render(rows, 80, whole=False)
+        assert len(text.splitlines()) == 2
+        assert max(map(cells, text.splitlines())) <= 80
+        assert "RUN a\\n\\x1b[31mb漢" in text and "…" in text
+
+    def test_not_cut_for_programs(self, maker: Maker, out: Callable[[], str]) -> None:
+        maker.image("a", tags=["localhost/app:latest"], history=[History(created_by="RUN " + "x" * 300)])
+        history.run(["app"])
+        assert "x" * 300 in out()
+
+
+class TestTag:
+    def test_full_names_are_given_and_printed(self, maker: Maker, out: Callable[[], str]) -> None:
+        found = maker.image("a", tags=["localhost/app:latest"])
+        tag.run(["app", "app:1", "reg.example:5000/x"])
+        assert out().split() == ["localhost/app:1", "reg.example:5000/x:latest"]
+        assert maker.store.tags()["reg.example:5000/x:latest"].digest == found.descriptor.digest
+
+    def test_a_name_moves(self, maker: Maker) -> None:
+        maker.image("a", tags=["localhost/a:latest"])
+        other = maker.image("b", tags=["localhost/b:latest"])
+        tag.run(["b", "a"])
+        assert maker.store.tags()["localhost/a:latest"].digest == other.descriptor.digest
+
+    def test_by_digest_without_a_name_and_an_index_stays_one(self, maker: Maker) -> None:
+        nameless = maker.image("a")
+        index = maker.index([nameless], ["localhost/multi:latest"])
+        tag.run([nameless.descriptor.digest, "found"])
+        tag.run(["multi", "again"])
+        tags = maker.store.tags()
+        assert tags["localhost/found:latest"].digest == nameless.descriptor.digest
+        assert (tags["localhost/again:latest"].digest, tags["localhost/again:latest"].media_type) == (
+            index.digest,
+            image.INDEX,
+        )
+
+    def test_a_layer_is_no_image(self, maker: Maker) -> None:
+        found = maker.image("a", tags=["localhost/app:latest"])
+        with pytest.raises(ImageError):
+            tag.run([found.manifest.layers[0].digest, "x"])
+
+    @pytest.mark.parametrize("name", ["Bad", "x@sha256:" + "0" * 64, "-x", ""])
+    def test_bad_names(self, maker: Maker, name: str) -> None:
+        maker.image("a", tags=["localhost/app:latest"])
+        with pytest.raises(UsageError):
+            tag.run(["app", name])
+        assert list(maker.store.tags()) == ["localhost/app:latest"]
+
+
+class TestRm:
+    def test_a_name_alone_goes(self, maker: Maker, capsys: Capture) -> None:
+        maker.image("a", tags=["localhost/a:1", "localhost/a:2"])
+        assert rm.run(["a:1"]) == 0
+        said = capsys.readouterr()
+        assert (said.out, said.err) == ("localhost/a:1\n", "")
+        assert list(maker.store.tags()) == ["localhost/a:2"]
+
+    def test_a_digest_is_all_its_names_and_prune_is_named(self, maker: Maker, capsys: Capture) -> None:
+        found = maker.image("a", tags=["localhost/a:1", "localhost/a:2"])
+        maker.image("b", tags=["localhost/b:1"])
+        rm.run([found.descriptor.digest[7:19]])
+        assert list(maker.store.tags()) == ["localhost/b:1"]
+        assert "orca prune" in capsys.readouterr().err
+        assert maker.store.images.has(found.descriptor)
+
+    def test_all_or_none(self, maker: Maker) -> None:
+        maker.image("a", tags=["localhost/app:latest"])
+        with pytest.raises(StoreError) as told:
+            rm.run(["app", "ap"])
+        assert told.value.hint == "did you mean app?"
+        assert list(maker.store.tags()) == ["localhost/app:latest"]
+
+    def test_force_does_not_mind(self, maker: Maker) -> None:
+        maker.image("a", tags=["localhost/app:latest"])
+        assert rm.run(["-f", "app", "ap"]) == 0
+        assert maker.store.tags() == {}
+
+    def test_a_damaged_image_can_be_removed(self, maker: Maker) -> None:
+        found = maker.image("a", tags=["localhost/app:latest"])
+        maker.store.images.blob_path(found.descriptor.digest).unlink()
+        rm.run(["app"])
+        assert maker.store.tags() == {}
+
+    def test_everything(self, maker: Maker) -> None:
+        maker.image("a", tags=["localhost/a:1", "reg.example/b:1"])
+        rm.run(["--all"])
+        assert maker.store.tags() == {}
+
+    @pytest.mark.parametrize("words", [[], ["--all", "app"]])
+    def test_either_names_or_all(self, maker: Maker, words: list[str]) -> None:
+        with pytest.raises(UsageError):
+            rm.run(words)
+
+
+@pytest.mark.root
+class TestPrune:
+    """As root: an ordinary user's prune forks into the sandbox, which the integration tests do."""
+
+    def test_json_and_dry_run(self, maker: Maker, out: Callable[[], str]) -> None:
+        found = maker.image("aaa")
+        prune.run(["--dry-run", "--json"])
+        value = json.loads(out())
+        assert value["dryRun"] and value["kinds"]["blobs"]["count"] == 3
+        assert maker.store.images.has(found.descriptor)
+        prune.run(["--json"])
+        assert json.loads(out())["bytes"] == value["bytes"]
+        assert not maker.store.images.has(found.descriptor)
+
+    def test_people_are_told_what_stays(self, maker: Maker, capsys: Capture) -> None:
+        maker.step("RUN x", maker.image("a"))
+        prune.run([])
+        said = capsys.readouterr()
+        assert said.out == "freed 0 B (0 bytes)\n"
+        assert "1 cached step stay" in said.err and "--all" in said.err
+
+    def test_a_running_build_is_not_disturbed(self, maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+        found = maker.image("a")
+        clock = iter([0.0, *[100.0] * 10])
+        monkeypatch.setattr("orca.store.store.time.monotonic", lambda: next(clock))
+        with maker.store.in_use(), pytest.raises(StoreError, match="in use"):
+            prune.run([])
+        assert maker.store.images.has(found.descriptor)
