@@ -27,6 +27,8 @@ CHUNK = 64 * 1024
 
 _LOGRUS = re.compile(r'time="[^"]*" level=(?:fatal|error|warning) msg="((?:[^"\\]|\\.)*)"(?: .*)?')
 
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
+
 # What a tool may see of the caller's environment. Nothing else passes, so nothing else can change a build.
 PASSED = (
     *("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "DOCKER_CONFIG"),
@@ -263,17 +265,24 @@ class Runner:
 
     def pipeline(self, producer: Command, consumer: Command, *, step: int | None = None) -> Finished:
         """`producer | consumer`: both must end with 0. Returns how the consumer ended."""
+        said = bytearray()
         with contextlib.ExitStack() as stack:
             read, write = stack.enter_context(pipe())
             err_r, err_w = stack.enter_context(pipe())
             first = stack.enter_context(self.running(producer, step=step, stdout=write, stderr=err_w))
             write.close()
             err_w.close()
+            # Read all the time: a producer that complains a lot would else wait for us, and the consumer for it.
+            listener = threading.Thread(target=_keep_end, args=(err_r, said), name="stderr", daemon=True)
+            listener.start()
+            stack.callback(listener.join)  # before its pipe is closed, for which the producer has to end
+            stack.callback(first.kill)
             finished = self.run(consumer, step=step, stdin=read, check=False)
             read.close()  # so that a producer whose consumer is gone does not block
-            said = bytearray()
-            drain({err_r: "stderr"}, lambda data, _: said.extend(data[: STDERR_KEPT - len(said)]))
+            if finished.exit_code:
+                first.kill()
             code = first.wait()
+            listener.join()
         # A consumer that fails first breaks the producer's pipe: its words are the cause.
         if finished.exit_code:
             raise failure(consumer, finished.exit_code, finished.stderr)
@@ -318,6 +327,13 @@ def drain(streams: dict[IO[bytes], str], take: Callable[[bytes, str], None]) -> 
                     selector.unregister(key.fileobj)
 
 
+def _keep_end(stream: IO[bytes], said: bytearray) -> None:
+    """Read `stream` to its end and leave the last STDERR_KEPT bytes of it in `said`."""
+    while data := stream.read(CHUNK):
+        said += data
+        del said[:-STDERR_KEPT]
+
+
 def failure(command: Command, code: int, stderr: str) -> ToolError:
     """The error for a command that ended with `code`."""
     name = " ".join(word for word in command.argv[:2] if not word.startswith("-"))
@@ -330,6 +346,6 @@ def plain_words(stderr: str) -> str:
 
     def message(line: str) -> str:
         match = _LOGRUS.fullmatch(line)
-        return re.sub(r"\\(.)", r"\1", match[1]) if match else line
+        return re.sub(r"\\(.)", lambda found: _ESCAPES.get(found[1], found[1]), match[1]) if match else line
 
     return "\n".join(message(line) for line in stderr.splitlines())
