@@ -1,0 +1,1 @@
+"""The translation of instructions into ops. Pure."""

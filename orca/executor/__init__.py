@@ -1,0 +1,1 @@
+"""What has effects: everything here happens inside the sandbox."""

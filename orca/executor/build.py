@@ -34,6 +34,7 @@ from orca.plan.stages import Plan, Stage, make_plan, split
 from orca.sources import names
 from orca.sources.statcache import StatCache
 from orca.sources.tree import Item, SourceError, Tree, digest_items
+from orca.store.files import explain
 from orca.store.layout import Image
 from orca.store.store import StepRecord, Store
 
@@ -146,7 +147,7 @@ class Build:
             # Bundles, mount points and runc's state: in memory, seen by nobody outside, gone with the sandbox.
             kernel.mount("tmpfs", volatile, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0755")
             stack.callback(_unmount, volatile)
-            mounter = stack.enter_context(Mounter(self.store.root, runner))
+            mounter = stack.enter_context(Mounter(self.store.root / "snapshots", runner))
             self._puller = Puller(self.store, runner, scratch)
             shop = Workshop(self.store, runner, mounter, scratch, volatile)
             result = self._finish(self._run_stages(shop), only_look=False)
@@ -324,7 +325,10 @@ class Build:
     def at(self, instruction: Instruction, step: int, begun: float) -> Iterator[None]:
         """Errors raised within get the instruction's location and are told as the step's failure."""
         try:
-            yield
+            try:
+                yield
+            except OSError as error:
+                raise explain(error, f"carrying out {instruction.keyword}") from error
         except OrcaError as error:
             if error.location is None:
                 error.location = parser.location(self.options.dockerfile, instruction.span)

@@ -192,7 +192,7 @@ def workshop(store: Store, runner: Runner) -> Iterator[Workshop]:
         volatile.mkdir()
         kernel.mount("tmpfs", volatile, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0755")
         stack.callback(_unmount, volatile)
-        yield Workshop(store, runner, stack.enter_context(Mounter(store.root, runner)), scratch, volatile)
+        yield Workshop(store, runner, stack.enter_context(Mounter(store.root / "snapshots", runner)), scratch, volatile)
 
 
 def _unmount(path: Path) -> None:

@@ -34,9 +34,12 @@ class Mounted:
     named_whiteouts: bool = False
 
 
-def depth_limit(directory: Path, names: Sequence[str]) -> bool:
-    """Do the lower directories `names` (relative to `directory`) fit into one mount call?"""
-    return len(names) <= 490 and len(":".join(names)) + 300 < OPTION_LIMIT
+def fits(directory: Path, lowers: Sequence[Path]) -> bool:
+    """May all these directories, named relative to `directory`, be below one overlay?
+
+    The kernel takes 500 of them, mount(2) one page of options; some room is left for the rest of them.
+    """
+    return len(lowers) <= 490 and sum(len(os.path.relpath(path, directory)) + 1 for path in lowers) < OPTION_LIMIT - 400
 
 
 class Mounter:

@@ -18,7 +18,6 @@ from orca.store.store import Store, base_snapshot
 from orca.tools import umoci
 from orca.tools.command import Runner
 
-
 # Begins the names of snapshots that fuse-overlayfs wrote: to the kernel's overlay its whiteouts are files.
 FUSE = "w"
 
@@ -145,6 +144,11 @@ class RootFs:
         with self.shop.moving:
             os.rename(upper.place, self.shop.store.root / "snapshots" / upper.name)
             self._pending.pop(upper.name, None)
+
+    def fits(self) -> bool:
+        """May another step be mounted on this stack?"""
+        with self.shop.moving:
+            return overlay.fits(self.shop.mounter.directory, self.lowers())
 
     def lowers(self) -> list[Path]:
         """The directories, uppermost first. Ask with `shop.moving` held if a commit may be under way."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from orca.errors import OrcaError, ToolError
-from orca.tools import kernel
+from orca.tools import kernel, skopeo
 from orca.tools.command import Command, Runner
 
 # Every id, in two lines: umoci and runc take `0 0 4294967295` for the initial namespace, and would then
@@ -131,6 +131,7 @@ def enter(runner: Runner) -> None:
     if os.getuid():
         # Inside we are root: skopeo must go on looking for an ordinary user's configuration and credentials.
         os.environ["_CONTAINERS_ROOTLESS_UID"] = str(os.getuid())
+        os.environ.setdefault("REGISTRY_AUTH_FILE", skopeo.credentials())
     sys.stdout.flush()
     sys.stderr.flush()
     middle = os.fork()

@@ -215,14 +215,14 @@ class StageBuilder:
         from orca.executor.rootfs import RootFs
 
         shop = self._needs_shop()
-        if self._rootfs is not None and len(self._rootfs.names) < 300:
-            return self._rootfs
-        known = position.snapshots if self._rootfs is None else ()
-        if not known or len(known) >= 300 or not shop.usable(known):
+        if self._rootfs is None and position.snapshots and shop.usable(position.snapshots):
+            self._rootfs = RootFs(shop, position.snapshots)
+        if self._rootfs is not None and not self._rootfs.fits():
+            self._settle()  # in the store, snapshots have shorter names
+        if self._rootfs is None or not self._rootfs.fits():
             self._settle()
             assert self._manifest is not None
-            known = (shop.unpack(shop.store.images.image(self._manifest), number),)
-        self._rootfs = RootFs(shop, known)
+            self._rootfs = RootFs(shop, (shop.unpack(shop.store.images.image(self._manifest), number),))
         return self._rootfs
 
     # -- commits

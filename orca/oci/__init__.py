@@ -1,0 +1,1 @@
+"""Values of the OCI specs, without any input or output."""

@@ -1,0 +1,1 @@
+"""What a build will do, worked out before anything is done. Pure."""

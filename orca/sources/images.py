@@ -138,7 +138,7 @@ class Puller:
         layout = Layout(self.scratch / f"pull-{threading.get_ident()}-{os.urandom(3).hex()}")
         layout.create(blobs=self.store.images.path / "blobs")
         command = skopeo.copy(
-            source, f"oci:{layout.path}:{_TAG}", *_source_options(self.options),
+            source, f"oci:{layout.path}:{_TAG}", "--remove-signatures", *_source_options(self.options),
             why="get the image from the registry", overrides=overrides(platform),
         )  # fmt: skip
         with watch(layout.path, raw, self.runner, step):

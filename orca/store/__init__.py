@@ -1,0 +1,1 @@
+"""The store: images, snapshots, steps, locks."""

@@ -89,12 +89,14 @@ class Store:
     def open(cls, root: Path | None = None) -> Store:
         """Open or make the store. Raises StoreError when the directory is not ours alone to write."""
         store = cls(root or default_root())
-        if not (store.root / "images" / "oci-layout").is_file():
+        layout = store.root / "images" / "oci-layout"
+        if not layout.is_file() or not all((store.root / name).is_dir() for name in DIRECTORIES):
             files.own_directory(store.root)
             try:
                 for name in DIRECTORIES:
                     (store.root / name).mkdir(mode=0o700, exist_ok=True)
-                store.images.create()
+                if not layout.is_file():
+                    store.images.create()
             except OSError as error:
                 raise files.explain(error, f"making the store {store.root}") from error
         files.own_directory(store.root)

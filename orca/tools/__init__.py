@@ -1,0 +1,1 @@
+"""Command lines of the tools, and the one door to a process."""

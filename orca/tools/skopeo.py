@@ -16,9 +16,29 @@ def words(*arguments: str, overrides: tuple[str, ...] = ()) -> tuple[str, ...]:
     return ("skopeo", *((f"--registries-conf={named}",) if named else ()), *overrides, *arguments)
 
 
+def _environment() -> tuple[tuple[str, str], ...]:
+    """An ordinary user's credentials, named: a closed /run/containers is an error to skopeo, not an absence."""
+    return (("REGISTRY_AUTH_FILE", os.environ.get("REGISTRY_AUTH_FILE") or credentials()),) if os.getuid() else ()
+
+
+def credentials() -> str:
+    """The file in which skopeo would look for our credentials: the first one that is there.
+
+    See containers-auth.json(5). Inside the sandbox skopeo itself would take root's.
+    """
+    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/containers/{os.getuid()}"
+    home = os.path.expanduser("~")
+    places = [
+        os.path.join(runtime, "containers/auth.json") if "XDG_RUNTIME_DIR" in os.environ else f"{runtime}/auth.json",
+        os.path.join(os.environ.get("XDG_CONFIG_HOME") or f"{home}/.config", "containers/auth.json"),
+        os.path.join(os.environ.get("DOCKER_CONFIG") or f"{home}/.docker", "config.json"),
+    ]
+    return next((place for place in places if os.access(place, os.R_OK)), places[1])
+
+
 def inspect_raw(source: str, *options: str) -> Command:
     """The manifest or index as the registry has it."""
-    return Command(words("inspect", "--raw", *options, source), "ask for the manifest")
+    return Command(words("inspect", "--raw", *options, source), "ask for the manifest", _environment())
 
 
 def inspect_config(source: str, *options: str, overrides: tuple[str, ...] = ()) -> Command:
@@ -26,9 +46,10 @@ def inspect_config(source: str, *options: str, overrides: tuple[str, ...] = ()) 
     return Command(
         words("inspect", "--config", "--raw", *options, source, overrides=overrides),
         "read Healthcheck, OnBuild and Shell, which a conversion to OCI drops",
+        _environment(),
     )
 
 
 def copy(source: str, destination: str, *options: str, why: str, overrides: tuple[str, ...] = ()) -> Command:
     """Copy an image from one transport to another."""
-    return Command(words("copy", *options, source, destination, overrides=overrides), why)
+    return Command(words("copy", *options, source, destination, overrides=overrides), why, _environment())
