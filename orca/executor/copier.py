@@ -66,35 +66,43 @@ class Target:
         parts = [part for part in path.split("/") if part not in ("", ".")]
         for depth in range(len(parts) + 1):
             below = "/".join(parts[: len(parts) - depth]) or "."
-            try:
-                fd = kernel.open_in_root(self.fd, below, os.O_RDONLY | os.O_DIRECTORY)
-            except OSError as error:
-                if error.errno == errno.ENOENT and make:
-                    self._follow_dangling(below, parts, depth)
-                    continue
-                raise CopyError(f"/{below} in the image: {_in_the_way(error)}") from error
-            return self._make_below(fd, parts[len(parts) - depth :])
+            fd = self._existing(below, make=make)
+            if fd is not None:
+                return self._make_below(fd, parts[len(parts) - depth :])
         raise CopyError(f"/{path} cannot be made in the image")
 
-    def _follow_dangling(self, path: str, parts: list[str], depth: int) -> None:
-        """A link whose target is missing: make the target, inside the root, so that the link leads somewhere."""
-        for _ in range(LINKS_LIMIT):
+    def _existing(self, path: str, *, make: bool) -> int | None:
+        """The directory `path` if it is there; with `make`, a link that leads to nothing is made to lead to one."""
+        for attempt in (1, 2):
             try:
-                fd = kernel.open_in_root(self.fd, path, os.O_PATH | os.O_NOFOLLOW)
-            except OSError:
-                return
-            try:
-                if not stat.S_ISLNK(os.fstat(fd).st_mode):
-                    return
-                target = os.readlink("", dir_fd=fd)
-            finally:
-                os.close(fd)
-            path = posixpath.join(posixpath.dirname(path), target).lstrip("/") or "."
-            if ".." in path.split("/"):
-                path = posixpath.normpath("/" + path).lstrip("/") or "."
-            with contextlib.suppress(CopyError):
-                os.close(self.open_directory(path))
-                return
+                return kernel.open_in_root(self.fd, path, os.O_RDONLY | os.O_DIRECTORY)
+            except OSError as error:
+                if error.errno != errno.ENOENT or not make:
+                    raise CopyError(f"/{path} in the image: {_in_the_way(error)}") from error
+            if attempt == 2 or not self._follow_dangling(path):
+                break
+        return None
+
+    def _follow_dangling(self, path: str) -> bool:
+        """A link whose target is missing: make the target, inside the root, so that the link leads somewhere.
+
+        False when `path` is no such link.
+        """
+        try:
+            fd = kernel.open_in_root(self.fd, path, os.O_PATH | os.O_NOFOLLOW)
+        except OSError:
+            return False
+        try:
+            if not stat.S_ISLNK(os.fstat(fd).st_mode):
+                return False
+            target = os.readlink("", dir_fd=fd)
+            # Where the link really is, for a target that begins with `..`.
+            base = os.readlink(f"/proc/self/fd/{self.fd}")
+            link = "/" + os.readlink(f"/proc/self/fd/{fd}").removeprefix(base).lstrip("/")
+        finally:
+            os.close(fd)
+        os.close(self.open_directory(posixpath.normpath(posixpath.join(posixpath.dirname(link), target))))
+        return True
 
     def _make_below(self, fd: int, names: Sequence[str]) -> int:
         """Make directories one in the other below `fd`, which is closed; returns the last one's descriptor."""
