@@ -246,7 +246,9 @@ FROM {BASE} AS alone
 ENV NOTHING="[$A$GLOBAL]"
 COPY --from=1 /etc/passwd /x
 """
-    assert kitchen.build(text, "--target=one", "--build-arg", "B=b").env["SEEN"] == "g|1|b|-c|"  # $A is not set yet where C is
+    assert (
+        kitchen.build(text, "--target=one", "--build-arg", "B=b").env["SEEN"] == "g|1|b|-c|"
+    )  # $A is not set yet where C is
     assert kitchen.build(text, "--target=1").env["INHERITED"] == "1"
     assert kitchen.build(text).env["NOTHING"] == "[]"
 
