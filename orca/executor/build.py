@@ -123,6 +123,7 @@ class Build:
         except Miss:
             return None
         finally:
+            self._remember_context()
             self.emit = emit
             self._done.clear()
             self._extra = self.plan.total_steps
@@ -150,8 +151,16 @@ class Build:
             mounter = stack.enter_context(Mounter(self.store.root / "snapshots", runner))
             self._puller = Puller(self.store, runner, scratch)
             shop = Workshop(self.store, runner, mounter, scratch, volatile)
-            result = self._finish(self._run_stages(shop), only_look=False)
+            try:
+                result = self._finish(self._run_stages(shop), only_look=False)
+            finally:
+                self._remember_context()
         return self._told(result)
+
+    def _remember_context(self) -> None:
+        """Keep the digests of the context's files: whichever pass found them, no other need read them again."""
+        if self._context is not None:
+            self._context.remember()
 
     def _announce(self) -> None:
         self.emit(BuildStarted(self.id, self.options.dockerfile.name, self.plan.total_steps, self.options.tags))

@@ -102,6 +102,9 @@ class Tree:
 
     def __exit__(self, *exc: object) -> None:
         os.close(self.fd)
+
+    def remember(self) -> None:
+        """Save what the stat cache has learnt."""
         self._cache.save()
 
     # -- finding
