@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from orca import __version__
@@ -45,8 +45,13 @@ VERBS: dict[str, Verb] = {
 def run(arguments: Sequence[str]) -> int:
     """Carry out a command line; returns the exit code. Nothing of what fails shows a traceback."""
     os.umask(0o022)
+    return guarded(_dispatch, arguments)
+
+
+def guarded(work: Callable[[list[str]], int], arguments: Sequence[str]) -> int:
+    """`work(arguments)`, with everything that it raises told and turned into an exit code."""
     try:
-        return _dispatch(list(arguments))
+        return work(list(arguments))
     except KeyboardInterrupt:
         return _say(OrcaError("interrupted"), EXIT_INTERRUPTED)
     except OrcaError as error:
