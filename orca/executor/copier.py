@@ -22,6 +22,7 @@ LINKS_LIMIT = 40
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SECOND = 1_000_000_000
+_CHUNK = 1 << 20
 
 
 class CopyError(OrcaError):
@@ -353,13 +354,11 @@ class _Copier:
 
 
 def _transfer(origin: int, copy_: int, count: int) -> int:
-    """Up to `count` bytes within the kernel; by hand where the two file systems will not."""
-    try:
-        return os.copy_file_range(origin, copy_, count)
-    except OSError as error:
-        if error.errno not in (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
-            raise
-    data = os.read(origin, min(count, 1 << 20))
+    """Up to `count` bytes; big ones within the kernel, which may share the blocks, where both file systems will."""
+    if count > _CHUNK:
+        with contextlib.suppress(OSError):
+            return os.copy_file_range(origin, copy_, count)
+    data = os.read(origin, min(count, _CHUNK))
     view = memoryview(data)
     while view:
         view = view[os.write(copy_, view) :]

@@ -83,7 +83,8 @@ class Mounter:
         names = [os.path.relpath(path, self.directory) for path in lowers]
         above = [os.path.relpath(path, self.directory) for path in (upper, work)]
         # userxattr: in a user namespace overlay may keep its marks only in user.* attributes.
-        options = f"lowerdir={':'.join(names)},upperdir={above[0]},workdir={above[1]},userxattr"
+        # volatile: else every unmount waits until the disk has what the step wrote.
+        options = f"lowerdir={':'.join(names)},upperdir={above[0]},workdir={above[1]},userxattr,volatile"
         try:
             kernel.mount("overlay", root, "overlay", 0, options)
         except OSError as error:
