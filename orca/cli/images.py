@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +14,8 @@ from orca.errors import OrcaError
 from orca.oci.image import Descriptor
 from orca.store.layout import Layout
 from orca.store.store import Store
-from orca.ui import human
+from orca.ui import Terminal, human
+from orca.ui.escape import visible
 
 EXAMPLES = """\
   orca images                    every image in the store, the newest first
@@ -23,6 +25,8 @@ EXAMPLES = """\
 
 HEADERS = ("REPOSITORY", "TAG", "DIGEST", "CREATED", "SIZE", "LAYERS")
 NOTHING = "-"
+NARROWEST = 16
+"""Columns that REPOSITORY gets at least, however narrow the terminal is."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ def make_parser() -> Parser:
     add = parser.add_argument
     add("patterns", metavar="PATTERN", nargs="*", help="names to list; * and ? stand for any characters")
     add("-q", "--quiet", action="store_true", help="print only digests, each once")
-    add("--no-trunc", "--digests", action="store_true", dest="whole", help="print whole digests")
+    add("--no-trunc", "--digests", action="store_true", dest="whole", help="print whole digests and names")
     add("--json", action="store_true", help="print JSON: one object for each name")
     return parser
 
@@ -73,7 +77,8 @@ def run(arguments: Sequence[str]) -> int:
     if given.json:
         print_json([row.to_json() for row in rows])
     else:
-        print(human.table([cells(row, whole=given.whole) for row in rows], HEADERS, right=("SIZE", "LAYERS")))
+        terminal = Terminal(sys.stdout)
+        print(render(rows, terminal.width if terminal.tty and not given.whole else None, whole=given.whole))
     return 0
 
 
@@ -105,6 +110,26 @@ def look(layout: Layout, descriptor: Descriptor) -> Facts:
     config = found.config
     platform = "/".join(part for part in (config.os, config.architecture, config.variant) if part)
     return Facts(config.created, found.manifest.size, len(found.manifest.layers), platform)
+
+
+def render(rows: Sequence[Row], width: int | None, *, whole: bool) -> str:
+    """The table; where it is wider than `width`, repositories lose their beginnings."""
+    lines = [[visible(text) for text in cells(row, whole=whole)] for row in rows]
+    if width is not None:
+        widths = [max(human.cells(text) for text in column) for column in zip(HEADERS, *lines, strict=True)]
+        room = max(width - sum(widths[1:]) - 2 * (len(HEADERS) - 1), NARROWEST)
+        for line in lines:
+            line[0] = ending(line[0], room)
+    return human.table(lines, HEADERS, right=("SIZE", "LAYERS"))
+
+
+def ending(text: str, width: int) -> str:
+    """`text` if it fits into `width` columns, else "…" and its end, which says more than its beginning."""
+    if human.cells(text) <= width:
+        return text
+    while human.cells(text) > width - 1:
+        text = text[1:]
+    return "…" + text
 
 
 def cells(row: Row, *, whole: bool) -> tuple[str, ...]:

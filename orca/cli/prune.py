@@ -56,9 +56,10 @@ def run(arguments: Sequence[str]) -> int:
     notes = [f"the manifest {digest} has a name but cannot be read: orca images shows it" for digest in garbage.damaged]
     if garbage.steps_kept:
         kept = human.count(garbage.steps_kept, "cached step")
-        notes.append(f"{kept} stay for the next build, with what they need: orca prune --all deletes them too")
+        notes.append(f"kept for the next build: {kept}, with what they need; orca prune --all deletes them too")
+    terminal = Terminal(sys.stderr)
     for note in notes:
-        Terminal(sys.stderr).line(note)
+        terminal.line("\n".join(human.wrap(note, terminal.width)))
     return 0
 
 

@@ -139,7 +139,7 @@ def bundle_config(config: ImageConfig, root: Path, *, terminal: bool = False) ->
         netns="/proc/self/ns/net",
     )
     value["linux"]["namespaces"] = [{"type": kind} for kind in _NAMESPACES]
-    _set_ids(value["linux"])
+    _set_ids(value)
     return value
 
 
@@ -154,17 +154,20 @@ def _check_mount_points(root: Path) -> None:
                 )
 
 
-def _set_ids(linux: dict[str, Any]) -> None:
+def _set_ids(config: dict[str, Any]) -> None:
     """For an ordinary user's bundle the user namespace that we are in ourselves; for root's, no devices.
 
-    The kernel keeps what has its own user namespace from devices anyway.
+    The kernel keeps what has its own user namespace from devices anyway, and an ordinary user's runc
+    refuses supplementary groups.
     """
+    linux = config["linux"]
     mapped = {name: id_map(Path("/proc/self", name).read_text()) for name in ("uid_map", "gid_map")}
     if all(entry["containerID"] == entry["hostID"] for entries in mapped.values() for entry in entries):
         linux["resources"] = {"devices": [{"allow": False, "access": "rwm"}]}
         return
     linux["namespaces"].append({"type": "user"})
     linux["uidMappings"], linux["gidMappings"] = mapped["uid_map"], mapped["gid_map"]
+    config["process"]["user"]["additionalGids"] = []
 
 
 def id_map(text: str) -> list[dict[str, int]]:

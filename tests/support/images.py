@@ -55,6 +55,8 @@ def layout_from_tar(tar: Path, layout: Layout, config: Sequence[str]) -> Layout:
     run("umoci", "new", "--image", image)
     run("umoci", "raw", "add-layer", "--image", image, tar)
     run("umoci", "config", "--image", image, *config)
+    for path in layout.path.rglob("*"):  # umoci writes for its owner alone, but other users load it too
+        path.chmod(0o755 if path.is_dir() else 0o644)
     return layout
 
 
