@@ -207,7 +207,7 @@ class StageBuilder:
             snapshots = self._rootfs.names if self._rootfs else ()
         after = Position(key, step.state, snapshots)
         commit = Commit(number, step, before.state, after, ingredients, upper, root_changed)
-        self._enqueue(lambda: self._commit(commit))
+        self._enqueue(lambda: self._commit_located(commit))
         return after
 
     def _materialise(self, number: int, position: Position) -> RootFs:
@@ -253,6 +253,10 @@ class StageBuilder:
             self._layout = shop.layout()
             self._layout.write_index({umoci.TAG: self._manifest})
         return self._layout
+
+    def _commit_located(self, commit: Commit) -> None:
+        with self.build.at(commit.step.instruction, commit.number, time.monotonic()):
+            self._commit(commit)
 
     def _commit(self, commit: Commit) -> None:
         """Write the layer or the config of one step into the image, then remember the step."""

@@ -338,7 +338,11 @@ def failure(command: Command, code: int, stderr: str) -> ToolError:
     """The error for a command that ended with `code`."""
     name = " ".join(word for word in command.argv[:2] if not word.startswith("-"))
     words = plain_words(stderr.strip())
-    return ToolError(f"{name} failed with exit code {code}", argv=command.argv, returncode=code, stderr=words)
+    message, hint = f"{name} failed with exit code {code}", None
+    if "no space left on device" in words:
+        message = f"{name}: no space left on the device"
+        hint = "orca prune frees what no image needs; ORCA_ROOT puts the store elsewhere"
+    return ToolError(message, argv=command.argv, returncode=code, stderr=words, hint=hint)
 
 
 def plain_words(stderr: str) -> str:
