@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -142,6 +144,24 @@ class TestPull:
             stop(server)
         assert failed.returncode == 125
         assert "\x1b" not in failed.stderr and "Traceback" not in failed.stderr and "bug in orca" not in failed.stderr
+
+
+@pytest.mark.parametrize("words", [("pull", "127.0.0.1:1/app"), ("push", "busybox", "127.0.0.1:1/app")])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted(
+    words: tuple[str, ...], number: int, orca: Orca, busybox: str, open_path: Path, leftovers: Leftovers
+) -> None:
+    slow = open_path / "slow"
+    slow.mkdir()
+    (slow / "skopeo").write_text(f"#!/bin/sh\ntouch {open_path}/begun\nexec sleep 100\n")
+    (slow / "skopeo").chmod(0o755)
+    process = orca.start(*words, env={"PATH": f"{slow}:{os.environ['PATH']}"})
+    deadline = time.monotonic() + 20
+    while not (open_path / "begun").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(number)
+    assert process.wait(20) == 130
+    leftovers.assert_none()
 
 
 @pytest.fixture

@@ -161,6 +161,14 @@ def test_the_unpacked_base_of_an_image_with_a_name_stays(maker: Maker) -> None:
     assert maker.store.root / "snapshots" / name in {item.path for item in gc.find(maker.store).items}
 
 
+def test_a_stack_with_a_part_missing_keeps_nothing(maker: Maker) -> None:
+    maker.step("RUN x", maker.image("one"), ["a" * 8, "b" * 8])
+    maker.snapshot("a" * 8)
+    assert [item.path.name for item in gc.find(maker.store).items] == ["a" * 8]
+    maker.snapshot("b" * 8)
+    assert gc.find(maker.store).items == ()
+
+
 def test_all_takes_caches_and_records_too_and_leaves_the_images(maker: Maker) -> None:
     found = maker.image("one", tags=["localhost/app:latest"])
     maker.step("RUN x", found, ["a" * 8])
