@@ -65,7 +65,8 @@ def make_parser() -> Parser:
 
 def run(arguments: Sequence[str]) -> int:
     """Build; prints the manifest digest."""
-    given = make_parser().parse(arguments)
+    # A plain --pull takes no value: what follows it is the next argument.
+    given = make_parser().parse(["--pull=always" if word == "--pull" else word for word in arguments])
     options, warnings = make_options(given, os.environ)
     digest_of_result(given, options, warnings)
     return 0
