@@ -91,6 +91,15 @@ def find(name: str) -> str:
     return found
 
 
+class _Word(str):
+    """An argument as the bytes that it stands for: a path need not be UTF-8, and sh insists on it."""
+
+    __slots__ = ()
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        return super().encode(encoding, "surrogateescape")
+
+
 class Process:
     """A running tool. Made by `Runner.start` only."""
 
@@ -198,14 +207,15 @@ class Runner:
                 self.emit(ToolStarted(step, call, command.argv, command.why))
                 try:
                     running = sh.Command(path)(
-                        *command.argv[1:],
+                        [_Word(word) for word in command.argv[1:]],
                         _in=stdin or null, _out=stdout or null, _err=stderr or null,
                         _tty_in=False, _tty_out=False, _bg=True, _bg_exc=False, _return_cmd=True,
                         _new_session=True, _env=environment(command.env), _pass_fds=set(pass_fds),
                         _cwd=str(cwd) if cwd else None, _no_out=True, _no_err=True,
                     )  # fmt: skip
                 except (OSError, sh.ForkException) as error:
-                    raise ToolError(f"cannot start {command.argv[0]}: {error}", argv=command.argv) from error
+                    *_, why = str(error).strip().splitlines() or [""]  # of the traceback from the child
+                    raise ToolError(f"cannot start {command.argv[0]}: {why.strip()}", argv=command.argv) from error
                 process = Process(self, command, step, call, running)
                 self._processes.add(process)
         return process
