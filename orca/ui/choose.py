@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Literal, TextIO
@@ -53,6 +52,8 @@ def _chosen(mode: str, explain: bool, terminal: Terminal, environ: Mapping[str, 
 @contextmanager
 def one_at_a_time(emit: Emit) -> Iterator[Emit]:
     """Events come from many threads; views take one at a time, and none after they are closed."""
+    import threading
+
     lock = threading.Lock()
     closed = False
 
