@@ -223,11 +223,13 @@ class Runner:
     @contextlib.contextmanager
     def running(self, command: Command, **streams: Any) -> Iterator[Process]:
         """`start`, and the certainty that the process has ended when the block is left."""
-        process = self.start(command, **streams)
+        process = None
         try:
+            with signals_held():
+                process = self.start(command, **streams)
             yield process
         finally:
-            if not process.retired:
+            if process is not None and not process.retired:
                 process.kill()
                 process.wait()
 
@@ -319,6 +321,29 @@ def pipe() -> Iterator[tuple[IO[bytes], IO[bytes]]]:
     r, w = os.pipe()
     with open(r, "rb", buffering=0) as read, open(w, "wb", buffering=0) as write:
         yield read, write
+
+
+@contextlib.contextmanager
+def signals_held() -> Iterator[None]:
+    """Signals whose handlers raise (Ctrl-C) wait until the block ends: raised while a process is being started,
+    they would leave one that nobody knows of. Only the main thread gets signals; for others this does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    # What is ignored, or kills us at once, stays as it is: a handler in its place would be inherited as neither.
+    held = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for number in held:
+        signal.signal(number, lambda received, _: came.append(received))
+    try:
+        yield
+    finally:
+        for number, handler in held.items():
+            signal.signal(number, handler)
+    for late in came:
+        signal.raise_signal(late)
 
 
 def drain(streams: dict[IO[bytes], str], take: Callable[[bytes, str], None]) -> None:
