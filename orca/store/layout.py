@@ -72,9 +72,10 @@ class Layout:
         except OSError as error:
             hint = "orca pull or orca build makes it again"
             raise StoreError(f"{what} {descriptor.digest} is missing", hint=hint) from error
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise ImageError(f"{what} {descriptor.digest} is not a regular file")
         with open(fd, "rb") as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise ImageError(f"{what} {descriptor.digest} is not a regular file")
             data = file.read(image.JSON_LIMIT + 1)
         if len(data) != descriptor.size or image.digest_of(data) != descriptor.digest:
             raise ImageError(f"{what} does not match its digest {descriptor.digest}")
@@ -125,7 +126,8 @@ class Layout:
         for entry in found:
             if platform is None or platform.accepts(entry.platform):
                 return entry
-        there = ", ".join(sorted("/".join(str(v) for v in (e.platform or {}).values()) for e in found))
+        parts = [[(entry.platform or {}).get(part) for part in ("os", "architecture", "variant")] for entry in found]
+        there = ", ".join(sorted("/".join(str(part) for part in each if part) for each in parts))
         raise ImageError(f"the image is not there for {platform}", hint=f"it has: {there or 'nothing'}")
 
     def put_image(self, manifest: Manifest, config: ImageConfig) -> Image:
