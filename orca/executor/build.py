@@ -22,7 +22,7 @@ from orca.dockerfile import parser
 from orca.dockerfile.glob import GlobError
 from orca.dockerfile.ignore import IgnoreRules
 from orca.dockerfile.instructions import Dockerfile, Instruction
-from orca.errors import DockerfileError, Interrupted, OrcaError
+from orca.errors import DockerfileError, Interrupted, OrcaError, StoreError
 from orca.events import BuildFinished, BuildStarted, Emit, Event, StepFailed, Warned, ignore
 from orca.executor.stage import Miss, StageBuilder, StageResult
 from orca.oci import platform as platforms
@@ -349,8 +349,13 @@ class Build:
     def _finish(self, target: StageResult, *, only_look: bool) -> Result:
         """The final manifest: all config fields, --label, a time; remembered for the next time."""
         # The config too: what `FROM stage` takes from it (ONBUILD, the base's CMD) changes no step's key.
-        config = target.position.state.config.to_json()
-        wanted = {"finish": dict(self.options.labels), "epoch": self.options.epoch, "config": config}
+        # And the manifest: a step that had to be made again has another layer under its old key.
+        wanted = {
+            "finish": dict(self.options.labels),
+            "epoch": self.options.epoch,
+            "config": target.position.state.config.to_json(),
+            "manifest": target.manifest.digest,
+        }
         key = step_key(target.position.key, wanted)
         record = self.lookup(key, self.plan.target)
         if record is not None and (not self.options.no_cache):
@@ -359,6 +364,9 @@ class Build:
             raise Miss
         else:
             image = self._assemble(target)
+            if not self.store.complete(image.descriptor):
+                hint = "orca pull, or orca build --no-cache, makes the base image anew"
+                raise StoreError("a layer of the base image is missing in the store, or damaged", hint=hint)
             state = target.position.state.to_json()
             record = StepRecord(key, "image", image.descriptor, target.position.snapshots, state, wanted)
             self.store.put_step(record)

@@ -7,6 +7,7 @@ builder's own state, never what umoci wrote.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from orca.dispatch import table
 from orca.dispatch.ops import ConfigOp, FileOp, Op, Step
 from orca.dispatch.state import State, from_base
 from orca.dockerfile.instructions import Instruction
+from orca.errors import OrcaError
 from orca.events import LayerCommitted, StepFinished, StepStarted
 from orca.oci.image import DEFAULT_PATH, Descriptor, ImageConfig
 from orca.plan.cachekey import step_key
@@ -79,6 +81,11 @@ class StageBuilder:
             for number, instruction in self._instructions(position):
                 position = self._step(number, instruction, position)
             self._settle()
+        except OrcaError:
+            # What was done before the step that failed is worth keeping: the next build begins there.
+            with contextlib.suppress(Exception):
+                self._settle()
+            raise
         finally:
             if self._queue is not None:
                 self._queue.shutdown(wait=True, cancel_futures=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -157,6 +156,8 @@ def _target(stages: list[Stage], names: Mapping[str, int], target: str | None) -
     number = _number(target)
     if number is not None and number < len(stages):
         return stages[number]
+    import difflib
+
     near = difflib.get_close_matches(target.lower(), names, 1)
     there = ", ".join(names) or f"0 to {len(stages) - 1}"
     raise UsageError(

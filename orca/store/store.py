@@ -18,7 +18,7 @@ from typing import Any
 
 from orca.errors import ImageError, StoreError
 from orca.oci import image, reference
-from orca.oci.image import Descriptor
+from orca.oci.image import Descriptor, Manifest
 from orca.oci.platform import Platform
 from orca.store import files
 from orca.store.layout import Image, Layout
@@ -84,6 +84,7 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.images = Layout(root / "images")
+        self._complete: set[str] = set()
 
     @classmethod
     def open(cls, root: Path | None = None) -> Store:
@@ -214,7 +215,7 @@ class Store:
         return self.root / "steps" / key[:2] / key
 
     def step(self, key: str) -> StepRecord | None:
-        """The record under `key`, if the blobs it names are still there."""
+        """The record under `key`, if all blobs of the image it names are still there."""
         value = files.read_json(self._step_path(key))
         if not isinstance(value, dict):
             return None
@@ -222,8 +223,20 @@ class Store:
             record = StepRecord.from_json(value)
         except (KeyError, TypeError, AttributeError, ImageError):
             return None
-        there = self.images.has(record.manifest) and (record.layer is None or self.images.has(record.layer))
-        return record if there and record.key == key else None
+        return record if record.key == key and self.complete(record.manifest) else None
+
+    def complete(self, manifest: Descriptor) -> bool:
+        """Are the manifest, its config and all its layers there? (Layers by their sizes.) True is remembered."""
+        if manifest.digest not in self._complete:
+            try:
+                data = self.images.read(manifest, "the manifest")
+                found = Manifest.from_json(image.load_object(data, "the manifest"))
+            except (StoreError, ImageError):
+                return False
+            if not all(self.images.has(blob) for blob in (found.config, *found.layers)):
+                return False
+            self._complete.add(manifest.digest)
+        return True
 
     def put_step(self, record: StepRecord) -> None:
         """Remember a step. A record with the same key is replaced."""
