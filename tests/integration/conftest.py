@@ -25,3 +25,10 @@ def kitchen(shared_dir: Path, busybox_layout: Layout) -> Iterator[Kitchen]:
     orca.load(busybox_layout, BASE)
     yield Kitchen(orca)
     shutil.rmtree(top, ignore_errors=True)
+
+
+@pytest.fixture
+def fresh(orca: Orca, busybox: str) -> Kitchen:
+    """As `kitchen`, with a store of the test's own: for what damages or measures it."""
+    assert busybox == BASE
+    return Kitchen(orca)
