@@ -38,9 +38,10 @@ def _lines(root: int, path: str, fields: int) -> Iterator[list[str]]:
         fd = kernel.open_in_root(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError:
         return
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        return
     with open(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return
         text = file.read(SIZE_LIMIT).decode("utf-8", "replace")
     for line in text.split("\n"):  # splitlines() would cut at form feeds and the like, too
         parts = line.strip().split(":")
