@@ -87,18 +87,31 @@ def check_python() -> Iterator[Check]:
     version = ".".join(map(str, sys.version_info[:3]))
     yield Check("Tools", "python", OK, version)
     for name, minimum, about in (("sh", (2,), "starts the tools"), ("rich", (13,), "draws the live screen")):
-        mend = (f"{sys.executable} -m pip install '{name}>={minimum[0]}'",)
+        mend = (install_package(f"{name}>={minimum[0]}"),)
         try:
             found = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             # A copy beside orca has no metadata.
-            found = "version unknown" if importlib.util.find_spec(name) else ""
+            found = "version unknown" if importable(name) else ""
         if not found:
             yield Check("Tools", name, PROBLEM, f"the Python package is missing: {about}", mend)
         elif found[0].isdigit() and probe.older(found, minimum):
             yield Check("Tools", name, PROBLEM, f"{found} is too old: {minimum[0]} or newer is needed", mend)
         else:
             yield Check("Tools", name, OK, found)
+
+
+def install_package(requirement: str) -> str:
+    """The command that brings a Python package: a checkout has its own way, and systems refuse pip outside a venv."""
+    checkout = Path(__file__).parents[2]
+    if (checkout / ".ci" / "setup").is_file() and sys.prefix == sys.base_prefix:
+        return f"make -C {checkout} setup"
+    return f"{sys.executable} -m pip install '{requirement}'"
+
+
+def importable(name: str) -> bool:
+    """Is a Python package there? (sh puts something without a spec into its own place.)"""
+    return name in sys.modules or importlib.util.find_spec(name) is not None
 
 
 def needed(tool: Tool) -> bool:
@@ -109,7 +122,7 @@ def needed(tool: Tool) -> bool:
 def check_tools() -> Iterator[Check]:
     """Each tool: there, new enough? One line more when several are missing."""
     known = probe.this_family()
-    runner = Runner() if importlib.util.find_spec("sh") else None
+    runner = Runner() if importable("sh") else None
     missing = []
     for tool in probe.TOOLS:
         path = probe.where(tool)
@@ -288,8 +301,11 @@ def check_trial(root: Path) -> Iterator[Check]:
             yield check_overlay(directory)
             (directory / "trial").mkdir()
             seconds = trial.build(directory / "trial")
-    except trial.Failed as error:
+    except OrcaError as error:
         yield Check("Trial", "build", PROBLEM, f"failed: {error.message}", (error.hint,) if error.hint else ())
+        return
+    except OSError as error:
+        yield Check("Trial", "build", PROBLEM, f"failed: {error.strerror}", ())
         return
     yield Check("Trial", "build", OK, f"built, unpacked, ran and committed an image in {human.seconds(seconds)}")
 

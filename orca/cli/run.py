@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from orca.cli.options import Parser
 from orca.errors import NotYet, UsageError
@@ -63,7 +64,7 @@ def make_parser() -> Parser:
 def run(arguments: Sequence[str]) -> int:
     """Run a container; returns its exit code."""
     given = make_parser().parse(arguments)
-    request = make_request(given, os.environ)
+    request = replace(make_request(given, os.environ), stdin=not in_background())
     platform = platforms.parse(given.platform) if given.platform else platforms.host()
     store = Store.open()
     with store.in_use():
@@ -72,6 +73,17 @@ def run(arguments: Sequence[str]) -> int:
         runner = Runner()
         sandbox.enter(runner)
         return container.run(request, platform, store, runner, view)
+
+
+def in_background() -> bool:
+    """Does the terminal that is our standard input belong to another job, which ought to get what is typed?
+
+    Ask outside the sandbox: inside, neither job has a number.
+    """
+    try:
+        return os.tcgetpgrp(0) != os.getpgrp()
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager

@@ -45,7 +45,10 @@ RTMIN, RTMAX = 34, 64  # as C libraries count for programs, and so images
 
 @dataclass(frozen=True)
 class Request:
-    """What to run. Fields that are None are as the image says; an empty `entrypoint` is none at all."""
+    """What to run. Fields that are None are as the image says; an empty `entrypoint` is none at all.
+
+    Without `stdin` the container's standard input is empty.
+    """
 
     image: str
     command: tuple[str, ...] = ()
@@ -56,6 +59,7 @@ class Request:
     network: str = "default"
     ports: tuple[Port, ...] = ()
     name: str = bundle.HOSTNAME
+    stdin: bool = True
 
 
 def describe(request: Request, config: ImageConfig) -> bundle.Container:
@@ -117,7 +121,7 @@ def run(request: Request, platform: Platform, store: Store, runner: Runner, view
             make_directory=lambda path: _make_directory(mounted.root, path), pid_file=pid_file,
         )  # fmt: skip
         check_program(container, mounted.root)
-        with runner.running(prepared.command, **streams()) as process, Stopper(process, number, pid_file):
+        with runner.running(prepared.command, **streams(request.stdin)) as process, Stopper(process, number, pid_file):
             code = process.wait()
         prepared.check(code)
         return code
@@ -209,9 +213,9 @@ def root_of(image: Image, shop: Workshop) -> RootFs:
     return RootFs(shop, (shop.unpack(image, None),))
 
 
-def streams() -> Mapping[str, IO[bytes] | None]:
-    """Our own standard streams for a child; one that is closed is None."""
-    return {name: _own(fd) for fd, name in enumerate(("stdin", "stdout", "stderr"))}
+def streams(stdin: bool) -> Mapping[str, IO[bytes] | None]:
+    """Our own standard streams for a child; one that is closed, or that it shall not have, is None."""
+    return {"stdin": _own(0) if stdin else None, "stdout": _own(1), "stderr": _own(2)}
 
 
 def _own(fd: int) -> IO[bytes] | None:

@@ -206,10 +206,12 @@ class Runner:
                     os.set_inheritable(fd, True)
                 self.emit(ToolStarted(step, call, command.argv, command.why))
                 try:
+                    # Streams are always files, which sh hands over as they are: it must make no terminal of its
+                    # own, and for one that is a terminal it refuses to be told so.
                     running = sh.Command(path)(
                         [_Word(word) for word in command.argv[1:]],
                         _in=stdin or null, _out=stdout or null, _err=stderr or null,
-                        _tty_in=False, _tty_out=False, _bg=True, _bg_exc=False, _return_cmd=True,
+                        _bg=True, _bg_exc=False, _return_cmd=True,
                         _new_session=True, _env=environment(command.env), _pass_fds=set(pass_fds),
                         _cwd=str(cwd) if cwd else None, _no_out=True, _no_err=True,
                     )  # fmt: skip
