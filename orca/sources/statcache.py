@@ -26,7 +26,7 @@ class StatCache:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         value = files.read_json(path) if path else None
-        self._known: dict[str, list[Any]] = value if isinstance(value, dict) else {}
+        self._known: dict[str, Any] = value if isinstance(value, dict) else {}
         self._fresh: dict[str, list[Any]] = {}
         self._begun = time.time_ns()
 
@@ -39,7 +39,8 @@ class StatCache:
     def get(self, name: str, facts: Facts) -> str | None:
         """The digest of the file `name`, if it still has these facts."""
         found = self._known.get(name)
-        return found[4] if found is not None and tuple(found[:4]) == facts else None
+        known = isinstance(found, list) and len(found) == 5 and tuple(found[:4]) == facts
+        return str(found[4]) if found is not None and known else None
 
     def put(self, name: str, facts: Facts, digest: str) -> None:
         """Remember a digest, unless the file changed just now."""

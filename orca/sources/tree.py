@@ -191,13 +191,29 @@ class Tree:
                     f"{name} is excluded from the build context",
                     hint=f"line {decision.line} of {self._rules_name} hides it: {decision.pattern}",
                 )
+        if (target := self._link_target(path)) is not None:
+            return SourceError(
+                f"{name} is a symbolic link that leads nowhere in the {self._place}", hint=f"it points to {target}"
+            )
         import difflib
 
         near = difflib.get_close_matches(path, self._names_around(path), 1)
         hint = f"did you mean {near[0]}?" if near else "sources are looked up below the root of the build context"
-        return SourceError(
-            f"{name}: no such file or directory in the {'stage' if self.owners else 'build context'}", hint=hint
-        )
+        return SourceError(f"{name}: no such file or directory in the {self._place}", hint=hint)
+
+    @property
+    def _place(self) -> str:
+        return "stage" if self.owners else "build context"
+
+    def _link_target(self, path: str) -> str | None:
+        """Where the link `path` points to; None when it is no link."""
+        with contextlib.suppress(OSError):
+            fd = kernel.open_in_root(self.fd, path, os.O_PATH | os.O_NOFOLLOW)
+            try:
+                return os.readlink("", dir_fd=fd)
+            finally:
+                os.close(fd)
+        return None
 
     def _names_around(self, path: str) -> list[str]:
         directory = posixpath.dirname(path)
