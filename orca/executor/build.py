@@ -106,6 +106,7 @@ class Build:
         self._lock = threading.RLock()
         self._puller: Puller | None = None
         self._policy_used: dict[str, Image] = {}
+        self._unsaid: list[Warned] = []
 
     # -- the two passes
 
@@ -121,6 +122,8 @@ class Build:
                 self.stage_result(index, None)
             result = self._finish(self._done[self.plan.target.index], only_look=True)
         except Miss:
+            # What COPY reads is looked up once: `run` will not come upon these again.
+            self._unsaid = [event for event in events if isinstance(event, Warned)]
             return None
         finally:
             self._remember_context()
@@ -140,6 +143,8 @@ class Build:
 
         (self.store.root / "builds" / self.id).mkdir(mode=0o700, exist_ok=True)
         self._announce()
+        for event in self._unsaid:
+            self.emit(event)
         self.store.sweep()
         with contextlib.ExitStack() as stack:
             scratch = stack.enter_context(self.store.scratch())
