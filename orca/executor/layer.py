@@ -23,7 +23,7 @@ from orca.tools.command import Runner
 
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
-_AUFS_OPAQUE = re.compile(r"\.wh\.\.opq$")  # fuse-overlayfs' own name for it
+_AUFS_OPAQUE = re.compile(r"(?<![^/])\.wh\.\.opq$")  # fuse-overlayfs' own name for it
 _OPAQUE_MARKS = ("user.overlay.opaque", "trusted.overlay.opaque", "user.fuseoverlayfs.opaque")
 
 

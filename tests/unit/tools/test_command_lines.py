@@ -88,7 +88,7 @@ def test_umoci_config() -> None:
          ["tar", "--create", "--file=-", "--format=posix",
           "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime,delete=mtime",
           "--numeric-owner", "--xattrs", "--xattrs-include=user.*", "--xattrs-include=security.capability",
-          "--xattrs-exclude=user.overlay.*", "--no-recursion", "--null", "--no-verbatim-files-from",
+          "--xattrs-exclude=user.overlay.*", "--no-recursion", "--null", "--no-unquote", "--no-verbatim-files-from",
           "--directory=/u/fs", "--files-from=/u/list"]),
     ],
 )  # fmt: skip
