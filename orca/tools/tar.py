@@ -20,7 +20,8 @@ def create(root: Path, listing: Path, *, clamp: int | None = None) -> Command:
             "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime,delete=mtime",
             "--numeric-owner", "--xattrs", "--xattrs-include=user.*", "--xattrs-include=security.capability",
             "--xattrs-exclude=user.overlay.*", *times,
-            "--no-recursion", "--null", "--no-unquote", "--no-verbatim-files-from", f"--directory={root}", f"--files-from={listing}",
+            "--no-recursion", "--null", "--no-unquote", "--no-verbatim-files-from",
+            f"--directory={root}", f"--files-from={listing}",
         ),
         "pack what the step changed",
     )  # fmt: skip
