@@ -112,7 +112,8 @@ def test_explain(kitchen: Kitchen) -> None:
     events = parse_events(kitchen.build(TEXT, "--progress=json", "--no-cache").stderr)
     tools = [os.path.basename(e["argv"][0]) for e in events if e["event"] == "tool-started"]
     # Each call as one would type it: a prompt, and words that a shell reads back.
-    commands = [shlex.split(text.replace("\\\n", " ")) for text in re.findall(r"^\$ ((?:.*\\\n)*.*)$", said, re.MULTILINE)]
+    typed = re.findall(r"^\$ ((?:.*\\\n)*.*)$", said, re.MULTILINE)
+    commands = [shlex.split(text.replace("\\\n", " ")) for text in typed]
     assert sorted(os.path.basename(words[0]) for words in commands) == sorted(tools)
     config = next(words for words in commands if "--config.env=A=1" in words)
     assert config[1:3] == ["config", "--image"]
