@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,10 +39,15 @@ def who(request: pytest.FixtureRequest) -> User | None:
 
 
 @pytest.fixture
-def midst(orca: Orca, busybox: str, busybox_layout: object, who: User | None) -> Midst:
+def midst(orca: Orca, busybox: str, busybox_layout: object, who: User | None) -> Iterator[Midst]:
     if who is not None:
         orca.load(busybox_layout, busybox, user=who)  # type: ignore[arg-type]
-    return Midst(orca, who)
+    build = Midst(orca, who)
+    yield build
+    # A test that failed half-way must not leave it to itself.
+    if build.process.poll() is None:
+        build.process.kill()
+        build.process.wait()
 
 
 class Midst:

@@ -114,7 +114,8 @@ def test_explain(kitchen: Kitchen) -> None:
     # Each call as one would type it: a prompt, and words that a shell reads back.
     typed = re.findall(r"^\$ ((?:.*\\\n)*.*)$", said, re.MULTILINE)
     commands = [shlex.split(text.replace("\\\n", " ")) for text in typed]
-    assert sorted(os.path.basename(words[0]) for words in commands) == sorted(tools)
+    # (Config changes that wait for their commit are written by one call, so how many there are is chance.)
+    assert {os.path.basename(words[0]) for words in commands} == set(tools)
     config = next(words for words in commands if "--config.env=A=1" in words)
     assert config[1:3] == ["config", "--image"]
     assert "--history.created_by=ENV A=1" in config
