@@ -98,7 +98,9 @@ def cmd(instruction: i.Cmd, state: State, settings: Settings) -> Step:
 def entrypoint(instruction: i.Entrypoint, state: State, settings: Settings) -> Step:
     argv = command_argv(instruction.command, state)
     # A CMD that came from the base was meant for the base's entrypoint.
-    changed = replace(state.config, entrypoint=argv or None, cmd=state.config.cmd if state.cmd_set else None)
+    escaped = state.config.args_escaped or isinstance(instruction.command, i.ShellForm)
+    cmd_kept = state.config.cmd if state.cmd_set else None
+    changed = replace(state.config, entrypoint=argv or None, cmd=cmd_kept, args_escaped=escaped)
     return _step(instruction, replace(state, config=changed), f"ENTRYPOINT {quoted(argv)}")
 
 

@@ -27,11 +27,8 @@ class ConfigOp(Op):
     """Only the image config changes. `change` says how, in the words of history."""
 
     change: str
-    history: bool = True
 
     def describe(self) -> str:
-        if not self.history:
-            return "Nothing is written: the value exists only while the image is built."
         return "Only the image config changes: umoci writes a new config and manifest, no layer."
 
     def ingredients(self) -> dict[str, Any]:

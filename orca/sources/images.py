@@ -35,8 +35,8 @@ _TAG = "pulled"
 _TROUBLES: tuple[tuple[str, str, str | None], ...] = (
     (r"requested access to the resource is denied", "there is no such image, or it needs a login",
      "check the name; skopeo login REGISTRY or --creds gives access"),
-    (r"manifest unknown|name unknown|not found|repository does not exist", "there is no such image",
-     "check the name and the tag"),
+    (r"manifest unknown|name unknown|(?<!file )not found(?! in \$PATH)|repository does not exist",
+     "there is no such image", "check the name and the tag"),
     (r"toomanyrequests|too many requests", "the registry allows no more requests for now",
      "wait, or log in: skopeo login REGISTRY"),
     (r"connection refused|no route to host|network is unreachable", "the registry cannot be reached",
@@ -143,7 +143,10 @@ class Puller:
         )  # fmt: skip
         with watch(layout.path, raw, self.runner, step):
             self.runner.run(command, step=step)
-        found = layout.image(layout.index()[_TAG], platform)
+        pulled = layout.index().get(_TAG)
+        if pulled is None:
+            raise ImageError(f"skopeo left no image of {source}")
+        found = layout.image(pulled, platform)
         # skopeo has hashed each blob as it came; sizes and the chain remain to be checked.
         layout.verify(found, layers=False)
         return found

@@ -115,7 +115,10 @@ class Layout:
         data = self.read(descriptor, "the manifest")
         value = image.load_object(data, "the manifest")
         if isinstance(value.get("manifests"), list):
-            return self.image(self._choose(value["manifests"], platform), None)
+            if descriptor.platform is not None:
+                raise ImageError("an index of images holds another index")
+            chosen = self._choose(value["manifests"], platform)
+            return self.image(replace(chosen, platform=chosen.platform or {}), None)
         manifest = Manifest.from_json(value)
         config = image.load_object(self.read(manifest.config, "the image config"), "the image config")
         return Image(descriptor.plain(), manifest, ImageConfig.from_json(config))

@@ -58,7 +58,7 @@ BASE = ImageConfig(
         ("CMD []", "CMD []", {"cmd": None}),
         ('ENTRYPOINT ["/e"]', 'ENTRYPOINT ["/e"]', {"entrypoint": ("/e",), "cmd": None}),
         ("ENTRYPOINT e $X", 'ENTRYPOINT ["/bin/sh" "-c" "e $X"]',
-         {"entrypoint": ("/bin/sh", "-c", "e $X"), "cmd": None}),
+         {"entrypoint": ("/bin/sh", "-c", "e $X"), "cmd": None, "args_escaped": True}),
         ("HEALTHCHECK NONE", "HEALTHCHECK NONE", {"healthcheck": {"Test": ["NONE"]}}),
         ("HEALTHCHECK CMD curl x", 'HEALTHCHECK ["CMD-SHELL" "curl x"]',
          {"healthcheck": {"Test": ["CMD-SHELL", "curl x"]}}),

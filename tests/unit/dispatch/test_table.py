@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orca.dispatch import table
-from orca.dispatch.ops import ConfigOp, Op, Step
+from orca.dispatch.ops import Op, Step
 from orca.dispatch.state import State, from_base
 from orca.dockerfile import instructions as i
 from orca.errors import DockerfileError
@@ -75,10 +75,6 @@ def test_descriptions_are_for_people(keyword: str, steps: Translate) -> None:
 def test_run_tells_its_network_and_user(network: str, steps: Translate) -> None:
     told = steps(f"USER bob\nRUN --network={network} x")[-1].op.describe()
     assert "as user bob" in told and {"default": "slirp4netns", "none": "without", "host": "host's"}[network] in told
-
-
-def test_an_op_without_history_leaves_nothing() -> None:
-    assert "Nothing is written" in ConfigOp("ARG A", history=False).describe()
 
 
 @pytest.mark.parametrize("keyword", EXAMPLES)
