@@ -213,20 +213,22 @@ def _become_sandbox(ready: int, mapped: int) -> None:
     # Where a container's runtime has masked parts of /proc a new one is refused; the old one then serves.
     with contextlib.suppress(OSError):
         kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
-    _protect_cgroups()
+    _protect_kernel()
 
 
-def _protect_cgroups() -> None:
-    """Remount every cgroup hierarchy read-only: runc must leave no group behind, nor a RUN write to one.
+def _protect_kernel() -> None:
+    """Remount every cgroup hierarchy and all else below /sys read-only.
 
-    In a user namespace the flags that a mount has must be named again, or the kernel refuses.
+    runc must leave no group behind. A RUN on the host's network sees the host's /sys, and for root its uid 0 is
+    the host's, which may write there without any capability: of what is mounted below, runc's own `ro` on /sys
+    says nothing. In a user namespace the flags that a mount has must be named again, or the kernel refuses.
     """
     names = {"nosuid": kernel.MS_NOSUID, "nodev": kernel.MS_NODEV, "noexec": kernel.MS_NOEXEC}
     for line in Path("/proc/self/mountinfo").read_text("utf-8", "replace").splitlines():
         before, _, after = line.partition(" - ")
-        if not after.startswith(("cgroup ", "cgroup2 ")):
-            continue
         fields = before.split()
+        if not (after.startswith(("cgroup ", "cgroup2 ")) or fields[4].startswith("/sys/")):
+            continue
         flags = sum(flag for name, flag in names.items() if name in fields[5].split(","))
         with contextlib.suppress(OSError):
             kernel.mount("none", fields[4], None, kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | flags)
