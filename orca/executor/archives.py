@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
+import stat
 import tarfile
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Self
 
+from orca.executor import bounds
 from orca.executor.copier import CopyError, Target
 from orca.sources.tree import Item, Tree
 from orca.tools import kernel
@@ -21,10 +23,32 @@ from orca.tools.command import Command, Runner
 ZSTD = b"\x28\xb5\x2f\xfd"
 _MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", ZSTD)
 _USTAR = slice(257, 262)
+_EXTENSIONS = (
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+)
+EXTENSION_LIMIT = 1 << 20
+
+
+class _Header(tarfile.TarInfo):
+    """A header whose extension, which tarfile reads into memory, has a size that fits there."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        found = super().frombuf(buf, encoding, errors)
+        if found.type in _EXTENSIONS and not 0 <= found.size <= EXTENSION_LIMIT:
+            raise tarfile.ReadError(f"an extended header of {found.size} bytes")
+        return found
 
 
 def _open(source: Tree, item: Item) -> IO[bytes]:
-    return open(kernel.open_in_root(source.fd, item.path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+    """The archive, which must still be the file that was found. Raises CopyError."""
+    fd = kernel.open_in_root(source.fd, item.path, os.O_RDONLY | os.O_NONBLOCK)
+    found, entry = os.fstat(fd), item.entries[0]
+    if not stat.S_ISREG(found.st_mode) or (found.st_size, found.st_mtime_ns) != (entry.size, entry.mtime_ns):
+        os.close(fd)
+        raise CopyError(f"{item.name} changed while it was copied")
+    return open(fd, "rb")
 
 
 def is_archive(source: Tree, item: Item) -> bool:
@@ -41,32 +65,41 @@ def is_archive(source: Tree, item: Item) -> bool:
             return False
         file.seek(0)
         try:
-            with tarfile.open(fileobj=file, mode="r|*"):
+            with tarfile.open(fileobj=file, mode="r|*", tarinfo=_Header):
                 return True
-        except (tarfile.TarError, OSError, EOFError):
+        except (tarfile.TarError, OSError, EOFError, ValueError, RecursionError):
             return False
 
 
 def unpack(source: Tree, item: Item, target: Target, destination: str, runner: Runner, *, chown: bool) -> None:
     """Unpack the archive into the directory `destination`; owners are the archive's unless `chown`.
 
-    Raises CopyError for a damaged archive.
+    Raises CopyError for a damaged archive, ImageError for one that unpacks to too much.
     """
     os.close(target.open_directory(destination.strip("/")))
+    most = bounds.limit(item.entries[0].size)
+    size = 0
     try:
-        with _stream(source, item, runner) as file, tarfile.open(fileobj=file, mode="r|*") as archive:
+        with (
+            _stream(source, item, runner, most) as file,
+            tarfile.open(fileobj=file, mode="r|*", tarinfo=_Header) as archive,
+        ):
             directories: list[tuple[str, tarfile.TarInfo]] = []
             for member in archive:
+                size += bounds.ENTRY + max(member.size, 0)
+                if size > most:
+                    raise bounds.exceeded(item.name, most)
                 _member(archive, member, target, destination, directories, chown=chown)
             for place, member in reversed(directories):
                 _finish_directory(target, place, member, chown=chown)
-    except (tarfile.TarError, EOFError, ValueError) as error:
+    except (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError) as error:
+        # Numbers too large for the system, extended headers without end: nobody's tar writes such.
         raise CopyError(f"{item.name} is a damaged archive: {error}") from error
 
 
 @contextlib.contextmanager
-def _stream(source: Tree, item: Item, runner: Runner) -> Iterator[IO[bytes]]:
-    """The archive as tarfile can read it: zstd is not in Python's library yet."""
+def _stream(source: Tree, item: Item, runner: Runner, most: int) -> Iterator[IO[bytes]]:
+    """The archive as tarfile can read it: zstd is not in Python's library yet. At most `most` bytes."""
     with _open(source, item) as file:
         if file.read(4) != ZSTD:
             file.seek(0)
@@ -76,18 +109,14 @@ def _stream(source: Tree, item: Item, runner: Runner) -> Iterator[IO[bytes]]:
         import tempfile
 
         with tempfile.TemporaryFile() as plain:
-            runner.run(
-                Command(("zstd", "-dc"), "unpack the archive"),
-                stdin=file,
-                on_output=lambda data, _: _keep(plain, data, _),
-            )
+
+            def keep(data: bytes, stream: str) -> None:
+                if stream == "stdout" and plain.write(data) and plain.tell() > most:
+                    raise bounds.exceeded(item.name, most)
+
+            runner.run(Command(("zstd", "-dc"), "unpack the archive"), stdin=file, on_output=keep)
             plain.seek(0)
             yield plain
-
-
-def _keep(file: IO[bytes], data: bytes, stream: str) -> None:
-    if stream == "stdout":
-        file.write(data)
 
 
 def _clean(name: str) -> str:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orca.errors import ImageError, StoreError, ToolError
-from orca.executor import bundle, overlay
+from orca.executor import bounds, bundle, overlay
 from orca.executor.overlay import Mounted, Mounter
 from orca.store import files
 from orca.store.layout import Image, Layout
 from orca.store.store import Store, base_snapshot
 from orca.tools import umoci
-from orca.tools.command import Runner
+from orca.tools.command import STDERR_KEPT, Runner, drain, failure, pipe
 
 # Begins the names of snapshots that fuse-overlayfs wrote: to the kernel's overlay its whiteouts are files.
 FUSE = "w"
+OVERLAY_MARKS = ("user.overlay.", "user.fuseoverlayfs.")
 
 
 class Workshop:
@@ -86,11 +88,20 @@ def unpack_layers(image: Image, root: Path, layout: Layout, runner: Runner, step
         root.mkdir(mode=0o755)  # FROM scratch: umoci would make the same
         return
     layout.write_index({umoci.TAG: image.descriptor})
-    try:
-        runner.run(umoci.unpack(layout.path, umoci.TAG, root), step=step)
-    except ToolError as error:
-        raise unpack_error(error) from error
-    strip_overlay_marks(root)
+    most = bounds.limit(image.manifest.size)
+    command = umoci.unpack(layout.path, umoci.TAG, root)
+    with pipe() as (said_r, said_w), runner.running(command, step=step, stderr=said_w) as process:
+        said_w.close()
+        said = bytearray()
+        with bounds.watched(process, root.parent, most) as over:
+            drain({said_r: "stderr"}, lambda data, _: said.extend(data[: STDERR_KEPT - len(said)]))
+            code = process.wait()
+    if over.is_set():
+        raise bounds.exceeded("the image", most)
+    if code:
+        raise unpack_error(failure(command, code, said.decode("utf-8", "replace")))
+    if clean(root) > most:
+        raise bounds.exceeded("the image", most)
 
 
 def unpack_error(error: ToolError) -> Exception:
@@ -102,15 +113,32 @@ def unpack_error(error: ToolError) -> Exception:
     return ImageError(f"the image cannot be unpacked: {last[0].strip()[:400]}")
 
 
-def strip_overlay_marks(root: Path) -> None:
-    """Take user.overlay.* attributes off a tree: planted in a layer, they would hide files of other layers."""
-    for directory, _, names in os.walk(root):
-        for name in (".", *names):
-            path = os.path.join(directory, name)
-            with contextlib.suppress(OSError):
-                for attribute in os.listxattr(path, follow_symlinks=False):
-                    if attribute.startswith("user.overlay."):
-                        os.removexattr(path, attribute, follow_symlinks=False)
+def clean(root: Path) -> int:
+    """Take overlay's attributes off a tree: planted in a layer, they would hide files of other layers.
+
+    Returns what the tree weighs (see `bounds`). Raises ImageError when `root` itself is no directory.
+    """
+    if not stat.S_ISDIR(root.lstat().st_mode):
+        raise ImageError("the image's root is not a directory")
+    size, pending = 0, [os.fspath(root)]
+    _strip(pending[0])
+    while pending:
+        with os.scandir(pending.pop()) as listing:
+            for entry in listing:
+                if not entry.is_symlink():  # which has no user.* attributes
+                    _strip(entry.path)
+                size += bounds.ENTRY
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                elif entry.is_file(follow_symlinks=False):
+                    size += entry.stat(follow_symlinks=False).st_size
+    return size
+
+
+def _strip(path: str) -> None:
+    for attribute in os.listxattr(path, follow_symlinks=False):
+        if attribute.startswith(OVERLAY_MARKS):
+            os.removexattr(path, attribute, follow_symlinks=False)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,84 @@
+"""How much an image or an archive may unpack to: a small file that becomes a huge one fills the disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from orca.errors import ImageError, UsageError
+from orca.tools.command import Process
+
+VARIABLE = "ORCA_MAX_UNPACK"
+FLOOR = 1 << 30
+RATIO = 64
+"""Real layers shrink to a third or a tenth; gzip can shrink zeros to a thousandth."""
+ENTRY = 512
+"""What an entry without content counts, as in a tar: inodes are to be had in bombs too."""
+PERIOD = 0.05
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def limit(packed: int) -> int:
+    """The bytes that `packed` bytes may become: what ORCA_MAX_UNPACK says, else 64 times as many or 1 GiB.
+
+    Raises UsageError.
+    """
+    text = os.environ.get(VARIABLE, "")
+    if not text:
+        return max(FLOOR, RATIO * packed)
+    match = re.fullmatch(r"([0-9]{1,18})([KMGT]?)", text.upper())
+    if match is None:
+        raise UsageError(f"{VARIABLE} is not a size: {text[:40]!r}", hint=f"write {VARIABLE}=20G, for example")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def exceeded(what: str, most: int) -> ImageError:
+    """The error for something that unpacks to more than `most` bytes."""
+    size, unit = most, ""
+    for word in ("KiB", "MiB", "GiB"):
+        if size >= 1024:
+            size, unit = size // 1024, f" {word}"
+    hint = f"if it is to be trusted, {VARIABLE}=SIZE allows more (a number with K, M, G or T)"
+    return ImageError(f"{what} unpacks to more than {size}{unit or ' bytes'}", hint=hint)
+
+
+def _written(pid: int) -> int:
+    """Bytes that a process has written so far; 0 when the kernel does not tell."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path(f"/proc/{pid}/io").read_text().splitlines():
+            if line.startswith("wchar:"):
+                return int(line.split()[1])
+    return 0
+
+
+def _inodes(place: Path) -> int:
+    """Inodes in use on the file system of `place`."""
+    found = os.statvfs(place)
+    return found.f_files - found.f_ffree
+
+
+@contextlib.contextmanager
+def watched(process: Process, place: Path, most: int) -> Iterator[threading.Event]:
+    """Kill `process`, which unpacks to `place`, soon after it has written `most`; the event then is set."""
+    over, done = threading.Event(), threading.Event()
+    before = _inodes(place)
+
+    def look() -> None:
+        while not done.wait(PERIOD):
+            # Others make files there too: only a number that is far too large says something.
+            if _written(process.pid) + (_inodes(place) - before) * ENTRY > most:
+                over.set()
+                process.kill()
+                return
+
+    thread = threading.Thread(target=look, name="bounds", daemon=True)
+    thread.start()
+    try:
+        yield over
+    finally:
+        done.set()
+        thread.join()
