@@ -50,7 +50,12 @@ class Target:
 
     fd: int
     ownership: Ownership = field(default_factory=Ownership)
-    links: dict[tuple[int, int], tuple[int, str]] = field(default_factory=dict)
+    links: dict[tuple[int, int], tuple[str, str]] = field(default_factory=dict)
+
+    def path_of(self, fd: int) -> str:
+        """The path, from the root, of what is open at `fd` in it."""
+        base = os.readlink(f"/proc/self/fd/{self.fd}")
+        return "/" + os.readlink(f"/proc/self/fd/{fd}").removeprefix(base).lstrip("/")
 
     def is_directory(self, path: str) -> bool:
         """Is there a directory at `path`, links followed within the root?"""
@@ -59,20 +64,21 @@ class Target:
             return True
         return False
 
-    def open_directory(self, path: str, *, make: bool = True) -> int:
+    def open_directory(self, path: str, *, make: bool = True, links: int = LINKS_LIMIT) -> int:
         """A descriptor of the directory `path`; missing parts are made 0755 with the target's owner.
 
-        Raises CopyError where something else is in the way, and where links go round in circles.
+        Raises CopyError where something else is in the way, and where links go round in circles: at most
+        `links` that lead to nothing are followed, one after the other.
         """
         parts = [part for part in path.split("/") if part not in ("", ".")]
         for depth in range(len(parts) + 1):
             below = "/".join(parts[: len(parts) - depth]) or "."
-            fd = self._existing(below, make=make)
+            fd = self._existing(below, make=make, links=links)
             if fd is not None:
                 return self._make_below(fd, parts[len(parts) - depth :])
         raise CopyError(f"/{path} cannot be made in the image")
 
-    def _existing(self, path: str, *, make: bool) -> int | None:
+    def _existing(self, path: str, *, make: bool, links: int) -> int | None:
         """The directory `path` if it is there; with `make`, a link that leads to nothing is made to lead to one."""
         for attempt in (1, 2):
             try:
@@ -80,15 +86,17 @@ class Target:
             except OSError as error:
                 if error.errno != errno.ENOENT or not make:
                     raise CopyError(f"/{path} in the image: {_in_the_way(error)}") from error
-            if attempt == 2 or not self._follow_dangling(path):
+            if attempt == 2 or not self._follow_dangling(path, links):
                 break
         return None
 
-    def _follow_dangling(self, path: str) -> bool:
+    def _follow_dangling(self, path: str, links: int) -> bool:
         """A link whose target is missing: make the target, inside the root, so that the link leads somewhere.
 
         False when `path` is no such link.
         """
+        if not links:
+            raise CopyError(f"/{path} in the image: too many symbolic links")
         try:
             fd = kernel.open_in_root(self.fd, path, os.O_PATH | os.O_NOFOLLOW)
         except OSError:
@@ -97,12 +105,11 @@ class Target:
             if not stat.S_ISLNK(os.fstat(fd).st_mode):
                 return False
             target = os.readlink("", dir_fd=fd)
-            # Where the link really is, for a target that begins with `..`.
-            base = os.readlink(f"/proc/self/fd/{self.fd}")
-            link = "/" + os.readlink(f"/proc/self/fd/{fd}").removeprefix(base).lstrip("/")
+            link = self.path_of(fd)  # where it really is, for a target that begins with `..`
         finally:
             os.close(fd)
-        os.close(self.open_directory(posixpath.normpath(posixpath.join(posixpath.dirname(link), target))))
+        place = posixpath.normpath(posixpath.join(posixpath.dirname(link), target))
+        os.close(self.open_directory(place, links=links - 1))
         return True
 
     def _make_below(self, fd: int, names: Sequence[str]) -> int:
@@ -292,10 +299,15 @@ class _Copier:
         assert entry.identity is not None
         first = self.target.links.get(entry.identity)
         if first is None:
-            self.target.links[entry.identity] = (os.dup(place), new_name)
+            # By name: of files with several names there may be more than a process may have descriptors.
+            self.target.links[entry.identity] = (self.target.path_of(place), new_name)
             return False
-        self._make_room(place, new_name, entry)
-        os.link(first[1], new_name, src_dir_fd=first[0], dst_dir_fd=place, follow_symlinks=False)
+        directory = kernel.open_in_root(self.target.fd, first[0], os.O_PATH | os.O_DIRECTORY)
+        try:
+            self._make_room(place, new_name, entry)
+            os.link(first[1], new_name, src_dir_fd=directory, dst_dir_fd=place, follow_symlinks=False)
+        finally:
+            os.close(directory)
         return True
 
     def _file(self, entry: Entry, directory: int, name: str, place: int, new_name: str) -> None:
@@ -383,10 +395,3 @@ def write_file(target: Target, place: str, data: bytes, mode: int, mtime: int) -
         raise CopyError(f"cannot write a file over the directory {place}") from error
     finally:
         os.close(parent)
-
-
-def close_links(target: Target) -> None:
-    """Close the descriptors that hard links were remembered by."""
-    for fd, _ in target.links.values():
-        os.close(fd)
-    target.links.clear()

@@ -93,7 +93,6 @@ def copy_files(op: FileOp, work: Work) -> Changed:
         owner = users.owner(fd, op.chown) if op.chown else None if op.from_ else (0, 0)
         ownership = Ownership(owner, op.chmod, work.build.options.epoch)
         target = Target(fd, ownership)
-        stack.callback(copier.close_links, target)
         _write(op, items, source, target, work)
     return _result(mounted, upper, before)
 
