@@ -158,6 +158,7 @@ def prepare(
     """
     descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:
+        users.check_files(descriptor)
         who = users.identity(descriptor, container.user)
         directory = working_directory(descriptor, container.directory, make_directory)
     finally:

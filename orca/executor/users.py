@@ -6,12 +6,13 @@ modest size are read. See passwd(5), group(5).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from orca.errors import OrcaError
+from orca.errors import ImageError, OrcaError
 from orca.tools import kernel
 
 SIZE_LIMIT = 4 * 1024 * 1024
@@ -56,6 +57,18 @@ def _decimal(text: str) -> int | None:
         return None
     number = int(digits)
     return number if number <= ID_LIMIT else None
+
+
+def check_files(root: int) -> None:
+    """runc reads these files too, and would wait for ever for a FIFO. Raises ImageError."""
+    for path in ("etc/passwd", "etc/group"):
+        with contextlib.suppress(OSError):
+            fd = kernel.open_in_root(root, path, os.O_PATH)
+            try:
+                if not stat.S_ISREG(os.fstat(fd).st_mode):
+                    raise ImageError(f"/{path} in the image is not a regular file")
+            finally:
+                os.close(fd)
 
 
 def _number(text: str) -> int | None:
