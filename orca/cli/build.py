@@ -116,8 +116,8 @@ def _places(given: argparse.Namespace) -> tuple[Path | None, Path | None]:
         found = Path(given.file)
         return context, found if found.exists() or not (context / given.file).exists() else context / given.file
     for name in ("Dockerfile", "dockerfile", "Containerfile"):
-        if (context / name).exists():
-            return context, context / name
+        if os.path.lexists(context / name):
+            return context, _inside(context, name, "; -f FILE names one that is elsewhere")
     raise UsageError(f"there is no Dockerfile in {given.context}", hint="name it with -f FILE")
 
 
@@ -130,17 +130,24 @@ def _ignore_file(context: Path | None, dockerfile: Path | None) -> Path | None:
     if dockerfile is not None:
         beside = dockerfile.with_name(f"{dockerfile.name}.dockerignore")
         if os.path.lexists(beside):
-            return beside
+            return _inside(beside.parent, beside.name)
     if context is not None and os.path.lexists(context / ".dockerignore"):
         return _inside(context, ".dockerignore")
     return None
 
 
-def _inside(context: Path, name: str) -> Path:
-    """A file of the context that may be a link, but not one that leads out of it."""
-    if not (context / name).resolve().is_relative_to(context.resolve()):
-        raise UsageError(f"{name} is a link that leads out of the build context", hint="replace it by a file")
-    return context / name
+def _inside(directory: Path, name: str, otherwise: str = "") -> Path:
+    """A file of the context (of a Dockerfile's directory) that may be a link, but not one that leads out of it."""
+    path = directory / name
+    try:
+        inside = path.resolve().is_relative_to(directory.resolve())
+    except (OSError, RuntimeError) as error:  # links in a circle
+        raise UsageError(f"{name} is a link that leads nowhere", hint=f"replace it by a file{otherwise}") from error
+    if not inside:
+        raise UsageError(
+            f"{name} is a link that leads out of the build context", hint=f"replace it by a file{otherwise}"
+        )
+    return path
 
 
 def _build_args(words: Sequence[str], environ: Mapping[str, str]) -> tuple[dict[str, str], list[Warned]]:
