@@ -82,6 +82,18 @@ def own_directory(path: Path) -> None:
         raise StoreError(f"{path} can be written by others", hint=f"chmod go-w {path}")
 
 
+def close_directory(path: Path) -> None:
+    """See to it that nobody but us can go into `path`: set-uid files of images are below it.
+
+    Raises StoreError if it is a link or somebody else's.
+    """
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise StoreError(f"{path} is not a directory of ours", hint="set ORCA_ROOT to a directory of your own")
+    if found.st_mode & 0o077:
+        path.chmod(0o700)
+
+
 @contextlib.contextmanager
 def lock(path: Path, *, shared: bool = False, wait: bool = True) -> Iterator[bool]:
     """Hold the lock file `path`; yields whether it was got (always, when `wait`)."""

@@ -101,6 +101,8 @@ class Store:
             except OSError as error:
                 raise files.explain(error, f"making the store {store.root}") from error
         files.own_directory(store.root)
+        for name in DIRECTORIES:
+            files.close_directory(store.root / name)
         return store
 
     # -- locks
@@ -279,7 +281,7 @@ class Store:
 
 def base_snapshot(diff_ids: tuple[str, ...]) -> str:
     """The name of the snapshot that holds all layers of an image, unpacked."""
-    return "b" + hashlib.sha256("".join(diff_ids).encode()).hexdigest()[:15]
+    return "b" + hashlib.sha256("".join(diff_ids).encode()).hexdigest()[:31]
 
 
 def names_for(text: str) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.images import Layout
 from support.kitchen import BASE, Kitchen
 from support.leftovers import Leftovers
 from support.orca import Orca
@@ -110,8 +111,8 @@ def test_bad_ignore_file(kitchen: Kitchen) -> None:
 
 
 @pytest.mark.user
-def test_unreadable_context(kitchen: Kitchen, ordinary_user: User) -> None:
-    kitchen.orca.load(_layout(kitchen), BASE, user=ordinary_user)
+def test_unreadable_context(kitchen: Kitchen, ordinary_user: User, busybox_layout: Layout) -> None:
+    kitchen.orca.load(busybox_layout, BASE, user=ordinary_user)
     context = kitchen.context({"Dockerfile": f"FROM {BASE}\nCOPY d /d\n", "d/secret": "s", "d/in/x": "x"})
     for name, words in (("d/secret", "cannot read d/secret: Permission denied"), ("d/in", "cannot read d/in")):
         (context / name).chmod(0)
@@ -122,12 +123,6 @@ def test_unreadable_context(kitchen: Kitchen, ordinary_user: User) -> None:
         assert "name it in .dockerignore" in result.stderr
         assert "2 │ COPY d /d" in result.stderr
         assert "Traceback" not in result.stderr
-
-
-def _layout(kitchen: Kitchen) -> object:
-    from support.images import Layout
-
-    return Layout(kitchen.orca.store / "images", BASE)
 
 
 # --- RUN
@@ -239,7 +234,7 @@ def test_full_disk(kitchen: Kitchen, tmp_path: Path) -> None:
         f'"$@"; echo "exit $?"; find {place}/s/work -mindepth 1; grep -c {place}/ /proc/self/mountinfo; exit 0'
     )
     small = Kitchen(Orca(tmp_path, lambda: Path()))
-    small.orca.load(_layout(kitchen), BASE)  # type: ignore[arg-type]
+    small.orca.load(Layout(kitchen.orca.store / "images", BASE), BASE)
     said = run(
         "unshare", "-m", "sh", "-c", inner.replace(str(kitchen.orca.store), str(small.orca.store)), "sh",
         *kitchen.orca.command("build", context), env=kitchen.orca.environment(),

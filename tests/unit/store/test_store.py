@@ -264,7 +264,7 @@ def test_snapshots_are_there_all_or_not_at_all(maker: Maker) -> None:
 def test_base_snapshot_depends_on_the_layers_and_their_order() -> None:
     names = {stores.base_snapshot(ids) for ids in ((), ("a",), ("a", "b"), ("b", "a"))}
     assert len(names) == 4
-    assert all(len(name) == 16 and name.startswith("b") for name in names)
+    assert all(len(name) == 32 and name.startswith("b") for name in names)
 
 
 # -- scratch, locks
