@@ -36,6 +36,8 @@ _ALIASES = {
     ("armel", None): ("arm", "v6"),
     ("i386", None): ("386", None),
 }
+_NAMES = frozenset(architecture for architecture, _ in _MACHINES.values())
+_KNOWN = _NAMES | {architecture for architecture, _ in _ALIASES}
 _PART = re.compile(r"[A-Za-z0-9_.-]+")
 
 
@@ -80,5 +82,7 @@ def parse(text: str) -> Platform:
     if len(parts) == 1:
         if parts[0] == "local":
             return host()
+        if parts[0] != "linux" and parts[0] not in _KNOWN:
+            raise UsageError(f"unknown architecture {text!r}", hint=f"known are {', '.join(sorted(_NAMES))}")
         parts = ["linux", *parts] if parts[0] != "linux" else ["linux", host().architecture]
     return normalize(parts[0], parts[1], parts[2] if len(parts) == 3 else None)
