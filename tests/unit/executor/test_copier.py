@@ -68,7 +68,6 @@ class Place:
                 items = [item for pattern in patterns.split() for item in tree.find(pattern)]
                 return copier.copy(items, tree, target, destination)
         finally:
-            copier.close_links(target)
             os.close(fd)
 
     def write(self, place: str, data: bytes = b"doc\n", mode: int = 0o644, **ownership: Any) -> None:

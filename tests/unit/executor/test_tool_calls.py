@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,7 +18,7 @@ from orca.dispatch.ops import DirectoryOp, ExecOp, FileOp, Op
 from orca.dockerfile import parser
 from orca.errors import DockerfileError
 from orca.events import Event, LayerCommitted, StepFailed, StepFinished, StepStarted, ToolStarted
-from orca.executor import effects
+from orca.executor import effects, rootfs
 from orca.executor.build import Build, Options
 from orca.executor.effects import Changed, Work
 from orca.executor.overlay import Mounter
@@ -49,9 +51,13 @@ class Pretending(Runner):
 
     def run(self, command: Command, **_: Any) -> Finished:
         self.calls.append(command.argv)
-        if "unpack" in command.argv:
-            Path(command.argv[-1]).mkdir()
         return Finished(b"", "", 0, 0.0)
+
+    @contextlib.contextmanager
+    def running(self, command: Command, **_: Any) -> Iterator[Any]:
+        self.calls.append(command.argv)
+        Path(command.argv[-1]).mkdir()  # what `umoci raw unpack` would have made
+        yield SimpleNamespace(pid=0, wait=lambda: 0)
 
     def pipeline(self, producer: Command, consumer: Command, *, step: int | None = None) -> Finished:
         return self.run(consumer)
@@ -71,6 +77,8 @@ class Site:
         runner = runner or Runner(self.events.append)
         mounter = cast(Mounter, SimpleNamespace(directory=self.maker.store.root / "snapshots", fuse=False))
         self.shop = Workshop(self.maker.store, runner, mounter, self.scratch, self.scratch)
+        # What umoci would have unpacked is not there to be looked at.
+        monkeypatch.setattr(rootfs, "clean", lambda root: 0)
         for kind in (DirectoryOp, FileOp, ExecOp):
             monkeypatch.setitem(cast(dict[Any, Any], effects.EFFECTS), kind, self.effect)
 
