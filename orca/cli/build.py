@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from orca.cli import secrets
 from orca.cli.options import Parser, pairs
 from orca.dockerfile import parser as dockerfiles
 from orca.dockerfile.instructions import Dockerfile
@@ -51,6 +52,10 @@ def make_parser() -> Parser:
         help="when to ask the registry for base images: always (= --pull), missing, newer, never")  # fmt: skip
     add("--network", default="default", metavar="MODE", choices=["default", "none", "host"],
         help="the network of RUN: default (its own, through slirp4netns), none, host")  # fmt: skip
+    add("--secret", action="append", default=[], metavar="SPEC",
+        help="a secret for RUN --mount=type=secret: id=NAME[,src=FILE|,env=VARIABLE]")  # fmt: skip
+    add("--ssh", action="append", default=[], metavar="SPEC",
+        help="an agent for RUN --mount=type=ssh: default, or NAME=SOCKET")  # fmt: skip
     add("--add-host", action="append", default=[], metavar="NAME:IP", help="a line for RUN's /etc/hosts")
     add("-o", "--output", action="append", default=[], metavar="SPEC", help="also write the image: oci:DIR:TAG")
     add("--iidfile", metavar="FILE", help="write the image's digest to FILE")
@@ -95,6 +100,8 @@ def make_options(given: argparse.Namespace, environ: Mapping[str, str]) -> tuple
         hosts=tuple(_host(word) for word in given.add_host),
         jobs=given.jobs,
         in_order=given.explain,
+        secrets=secrets.secrets(given.secret, environ),
+        agents=secrets.agents(given.ssh, environ),
         epoch=_epoch(environ),
     )
     return options, [*_warnings(source), *unset, *_unused_args(options)]

@@ -7,6 +7,7 @@ from typing import Any
 
 from orca.dispatch.state import State
 from orca.dockerfile.instructions import Heredoc, Instruction
+from orca.dockerfile.mounts import Mount
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ class ExecOp(Op):
     network: str
     hosts: tuple[tuple[str, str], ...] = ()
     script: str | None = None
+    mounts: tuple[Mount, ...] = ()
 
     def describe(self) -> str:
         network = {
@@ -107,7 +109,8 @@ class ExecOp(Op):
             "host": "in the host's network",
         }[self.network]
         who = f"user {self.user}" if self.user else "root"
-        return f"runc runs the command as {who}, {network}; what it changes in the overlay becomes a layer."
+        mounts = "".join(f" A {mount.kind} mount is at {mount.target or mount.env}." for mount in self.mounts)
+        return f"runc runs the command as {who}, {network}; what it changes in the overlay becomes a layer.{mounts}"
 
     def ingredients(self) -> dict[str, Any]:
         return {
@@ -118,6 +121,7 @@ class ExecOp(Op):
             "network": self.network,
             "hosts": [list(pair) for pair in self.hosts],
             "script": self.script,
+            **({"mounts": [mount.to_json() for mount in self.mounts]} if self.mounts else {}),
         }
 
 

@@ -7,6 +7,7 @@ from orca.dispatch.ops import ExecOp, Step
 from orca.dispatch.settings import NETWORKS, Settings
 from orca.dispatch.state import State
 from orca.dockerfile import instructions as i
+from orca.dockerfile import mounts
 from orca.dockerfile.parser import location
 from orca.errors import NotYet
 from orca.plan.scope import PROXIES
@@ -32,6 +33,7 @@ def run(instruction: i.Run, state: State, settings: Settings) -> Step:
         _network(instruction, state, settings),
         settings.hosts,
         script,
+        _mounts(instruction, state, settings),
     )
     return Step(instruction, op, state, _history(argv, script, state))
 
@@ -51,6 +53,25 @@ def _network(instruction: i.Run, state: State, settings: Settings) -> str:
     return mode
 
 
+def _mounts(instruction: i.Run, state: State, settings: Settings) -> tuple[mounts.Mount, ...]:
+    """The mounts with their variables replaced. Two at one place are an error."""
+
+    def expand(text: str) -> str:
+        return settings.scope.expand(text, state.lookup, instruction)
+
+    found = []
+    for text in instruction.mounts:
+        try:
+            found.append(mounts.parse(text, expand, state.config.working_dir))
+        except mounts.MountError as error:
+            raise settings.scope.error(error.message, instruction, error.hint) from error
+    targets = [mount.target for mount in found if mount.target]
+    for target in targets:
+        if targets.count(target) > 1:
+            raise settings.scope.error(f"two mounts at {target}", instruction)
+    return tuple(found)
+
+
 def _refuse(instruction: i.Run, settings: Settings) -> None:
     where = location(settings.scope.source, instruction.span)
     if instruction.security == "insecure":
@@ -58,10 +79,8 @@ def _refuse(instruction: i.Run, settings: Settings) -> None:
     if instruction.security not in (None, "sandbox"):
         hint = "choose sandbox or insecure"
         raise settings.scope.error(f"unknown --security={instruction.security}", instruction, hint)
-    for name, value in (("mount", instruction.mounts), ("device", instruction.devices)):
-        if value:
-            hint = "orca build --help lists what is"
-            raise NotYet(f"RUN --{name} is not supported yet", hint=hint, location=where)
+    if instruction.devices:
+        raise NotYet("RUN --device is refused", hint="a RUN sees no device of the host", location=where)
 
 
 def _history(argv: tuple[str, ...], script: str | None, state: State) -> str:

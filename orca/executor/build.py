@@ -16,12 +16,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orca.dispatch.ops import FileOp
+from orca.dispatch.ops import ExecOp, FileOp
 from orca.dispatch.settings import Settings
 from orca.dockerfile import parser
 from orca.dockerfile.glob import GlobError
 from orca.dockerfile.ignore import IgnoreRules
 from orca.dockerfile.instructions import Dockerfile, Instruction
+from orca.dockerfile.mounts import Mount
 from orca.errors import DockerfileError, Interrupted, OrcaError, StoreError
 from orca.events import BuildFinished, BuildStarted, Emit, Event, StepFailed, Warned, ignore
 from orca.executor.stage import Miss, StageBuilder, StageResult
@@ -69,6 +70,8 @@ class Options:
     hosts: tuple[tuple[str, str], ...] = ()
     jobs: int = 0
     in_order: bool = False
+    secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    agents: Mapping[str, str] = field(default_factory=dict)
     epoch: int | None = None
 
 
@@ -100,6 +103,7 @@ class Build:
         self.ignored: IgnoreRules | None = None
         self._context: Tree | None = None
         self._items: dict[FileOp, list[Item]] = {}
+        self._mounted: dict[str, Item] = {}
         self._running: dict[int, Future[StageResult]] = {}
         self._done: dict[int, StageResult] = {}
         self._extra = self.plan.total_steps
@@ -303,6 +307,32 @@ class Build:
     def context_digest(self, op: FileOp) -> str:
         """What a COPY from the context depends on."""
         return digest_items(self.items(op, self.context()), owners=False) if op.sources else ""
+
+    def mount_item(self, mount: Mount, context: Tree) -> Item:
+        """What a bind mount from the context shows; found and hashed once."""
+        with self._lock:
+            source = mount.source or "/"
+            if source not in self._mounted:
+                self._mounted[source] = context.find_one(source)
+            return self._mounted[source]
+
+    def mount_keys(self, op: ExecOp, stage: Stage, shop: Workshop | None) -> list[str]:
+        """What a RUN depends on through its bind mounts. What a cache, a secret or an agent holds does not count."""
+        keys = []
+        for mount in op.mounts:
+            if mount.from_ is not None:
+                keys.append(self.source_key(mount.from_, stage, shop))
+            elif mount.kind == "bind":
+                keys.append(digest_items([self.mount_item(mount, self.context())], owners=False))
+        return keys
+
+    def secret(self, name: str) -> bytes | None:
+        """The secret that --secret gave under this id."""
+        return self.options.secrets.get(name)
+
+    def agent(self, name: str) -> str | None:
+        """The socket of the agent that --ssh gave under this id."""
+        return self.options.agents.get(name)
 
     def source_key(self, word: str, stage: Stage, shop: Workshop | None) -> str:
         """What a COPY --from depends on: all of the stage or image that it names."""

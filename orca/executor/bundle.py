@@ -26,6 +26,7 @@ HOSTNAME = "orca"
 STUB_DIRECTORIES = ("dev", "proc", "sys")
 STUB_FILES = ("resolv.conf", "hosts", "hostname")
 LINE_LIMIT = 64 * 1024
+MASK = b"*****"
 _FORBIDDEN = re.compile(r"/(proc|sys|dev)(/|$)")
 _NOT_FOUND = re.compile(r"executable file not found|no such file or directory")
 _NOT_EXECUTABLE = re.compile(r"permission denied|exec format error")
@@ -42,10 +43,13 @@ class Container:
     hosts: tuple[tuple[str, str], ...] = ()
     script: tuple[str, str] | None = None
     hostname: str = HOSTNAME
+    mounts: tuple[runtime.Mount, ...] = ()
 
 
-def make_stub(directory: Path, lowers: Sequence[Path]) -> Path:
+def make_stub(directory: Path, lowers: Sequence[Path], points: Sequence[Located] = ()) -> Path:
     """The layer that lies on the image while a container runs: real directories and files as mount points.
+
+    `points` are the targets of a RUN's own mounts.
 
     With it runc neither follows an image's own links at these places (CVE-2026-41579) nor leaves
     anything behind in the layer. Raises ImageError when /etc is no directory.
@@ -63,7 +67,41 @@ def make_stub(directory: Path, lowers: Sequence[Path]) -> Path:
     for name in STUB_FILES:
         (directory / "etc" / name).touch(0o644)
     overlay.copy_attributes(etc, directory / "etc")
+    for point in points:
+        _make_point(directory, point)
     return directory
+
+
+def _make_point(directory: Path, point: Located) -> None:
+    """Make what the image lacks of a mount point; directories that it has keep their attributes."""
+    if not point.missing:
+        return
+    made = []
+    for path, attributes in point.existing:
+        if not (directory / path).exists():
+            (directory / path).mkdir()
+            made.append((directory / path, attributes))
+    place = directory / point.path.lstrip("/")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if point.directory:
+        place.mkdir(exist_ok=True)
+    else:
+        place.touch()
+    for parent, attributes in reversed(made):
+        overlay.copy_attributes(attributes, parent)
+
+
+@dataclass(frozen=True)
+class Located:
+    """A mount point in the image: the directories on the way that exist, with their attributes, then what is missing.
+
+    `path` is the whole way with every link resolved.
+    """
+
+    path: str
+    existing: tuple[tuple[str, os.stat_result], ...]
+    missing: tuple[str, ...]
+    directory: bool
 
 
 def working_directory(root: int, path: str, make: Callable[[str], None]) -> str:
@@ -93,10 +131,20 @@ def working_directory(root: int, path: str, make: Callable[[str], None]) -> str:
     return real
 
 
-class LineCutter:
-    """Cuts a stream of bytes into lines, logs them, tells about them, keeps the last."""
+def mask_words(secrets: Sequence[bytes]) -> list[bytes]:
+    """The lines of secrets that output must not show, longest first. What is shorter than four bytes would hide all."""
+    lines = {line.strip() for secret in secrets for line in secret.splitlines()}
+    return sorted((line for line in lines if len(line) >= 4), key=len, reverse=True)
 
-    def __init__(self, log: Path, emit: Callable[[Output], None], step: int) -> None:
+
+class LineCutter:
+    """Cuts a stream of bytes into lines, logs them, tells about them, keeps the last.
+
+    `secrets` are shown as asterisks, in the log too.
+    """
+
+    def __init__(self, log: Path, emit: Callable[[Output], None], step: int, secrets: Sequence[bytes] = ()) -> None:
+        self._secrets = mask_words(secrets)
         self._log = log
         self._emit = emit
         self._step = step
@@ -110,11 +158,10 @@ class LineCutter:
     def __exit__(self, *exc: object) -> None:
         for stream, rest in self._rest.items():
             if rest:
-                self._line(rest, stream)
+                self._line(rest, stream, end=b"")
         self._file.close()
 
     def take(self, data: bytes, stream: str) -> None:
-        self._file.write(data)
         *lines, rest = (self._rest[stream] + data).split(b"\n")
         if len(rest) > LINE_LIMIT:
             lines, rest = [*lines, rest], b""
@@ -122,7 +169,10 @@ class LineCutter:
         for line in lines:
             self._line(line, stream)
 
-    def _line(self, line: bytes, stream: str) -> None:
+    def _line(self, line: bytes, stream: str, end: bytes = b"\n") -> None:
+        for secret in self._secrets:
+            line = line.replace(secret, MASK)
+        self._file.write(line + end)
         text = line.decode("utf-8", "replace")
         self.tail = [*self.tail[-39:], text]
         self._emit(Output(self._step, text, stream))
@@ -176,7 +226,7 @@ def prepare(
         hostname=container.hostname,
         architecture=platform.architecture,
         netns=str(net.netns) if net.netns else None,
-        mounts=_mounts(container, net, scratch),
+        mounts=[*_mounts(container, net, scratch), *container.mounts],
     )
     (scratch / "config.json").write_text(json.dumps(config))
     log = scratch / "runc.log"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from orca.dispatch.ops import DirectoryOp, ExecOp, FileOp, Op
 from orca.errors import RunFailed
 from orca.events import Warned
-from orca.executor import archives, bundle, copier, users
+from orca.executor import archives, bundle, copier, mounts, users
 from orca.executor.copier import Ownership, Target
 from orca.executor.layer import is_empty
 from orca.executor.network import network
@@ -138,17 +138,21 @@ def execute(op: ExecOp, work: Work) -> Changed:
     scratch = work.shop.volatile_directory("run")
     log = build.log_path(work.number)
     with contextlib.ExitStack() as stack:
-        cutter = stack.enter_context(bundle.LineCutter(log, build.emit, work.number))
+        mine = stack.enter_context(mounts.prepared(op.mounts, work, scratch))
+        secrets = [build.secret(mount.id) or b"" for mount in op.mounts if mount.kind == "secret"]
+        cutter = stack.enter_context(bundle.LineCutter(log, build.emit, work.number, secrets))
         net = stack.enter_context(network(op.network, scratch, runner, work.number))
-        mounted, upper = stack.enter_context(work.rootfs.writable(work.number, stub=True))
+        points = mounts.place(mine, work.rootfs)
+        mounted, upper = stack.enter_context(work.rootfs.writable(work.number, stub=True, points=points))
         before = mounted.upper.stat()
         container = bundle.Container(
             op.argv,
-            dict(op.environment),
+            {**dict(op.environment), **mine.environment},
             op.directory,
             op.user,
             op.hosts,
             (op.argv[0], op.script) if op.script else None,
+            mounts=tuple(mine.mounts),
         )
 
         def make(path: str) -> None:

@@ -185,7 +185,9 @@ class RootFs:
         ]
 
     @contextlib.contextmanager
-    def writable(self, step: int | None, *, stub: bool = False) -> Iterator[tuple[Mounted, Upper]]:
+    def writable(
+        self, step: int | None, *, stub: bool = False, points: Sequence[bundle.Located] = ()
+    ) -> Iterator[tuple[Mounted, Upper]]:
         """Mount the stack with a new upper directory; with `stub`, a container's mount points lie between."""
         upper = Upper(self.shop.directory("step"), os.urandom(6).hex())
         upper.fs.mkdir(mode=0o755)
@@ -197,7 +199,8 @@ class RootFs:
                     lowers = self.lowers()
                     overlay.copy_attributes(lowers[0].stat(), upper.fs)
                     if stub:
-                        lowers = [bundle.make_stub(self.shop.volatile_directory("stub") / "fs", lowers), *lowers]
+                        place = self.shop.volatile_directory("stub") / "fs"
+                        lowers = [bundle.make_stub(place, lowers, points), *lowers]
                     mounting = self.shop.mounter.overlay(lowers, upper.fs, upper.place / "work", merged, step)
                     mounted = stack.enter_context(mounting)
                 if mounted.named_whiteouts:

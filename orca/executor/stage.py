@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from orca.dispatch import table
-from orca.dispatch.ops import ConfigOp, FileOp, Op, Step
+from orca.dispatch.ops import ConfigOp, ExecOp, FileOp, Op, Step
 from orca.dispatch.state import State, from_base
 from orca.dockerfile.instructions import Instruction
 from orca.errors import OrcaError
@@ -181,6 +181,8 @@ class StageBuilder:
 
     def _extra(self, op: Op) -> dict[str, Any]:
         """What a FileOp reads, which only the executor can know."""
+        if isinstance(op, ExecOp) and op.mounts:
+            return {"sources": self.build.mount_keys(op, self.stage, self.shop)}
         if not isinstance(op, FileOp):
             return {}
         if op.from_ is None:

@@ -40,16 +40,17 @@ class Process:
 
 @dataclass(frozen=True)
 class Mount:
-    """A bind mount into the container."""
+    """A mount into the container: a bind mount unless `kind` says another file system."""
 
     source: str
     destination: str
     options: tuple[str, ...] = ("bind", "ro", "nosuid", "nodev", "noexec")
+    kind: str = "bind"
 
     def to_json(self) -> dict[str, Any]:
         return {
             "destination": self.destination,
-            "type": "bind",
+            "type": self.kind,
             "source": self.source,
             "options": list(self.options),
         }

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from orca.dockerfile.instructions import Arg, Copy, Dockerfile, From, Instruction
+from orca.dockerfile import mounts
+from orca.dockerfile.instructions import Arg, Copy, Dockerfile, From, Instruction, Run
 from orca.errors import UsageError
 from orca.oci import platform as platforms
 from orca.oci.platform import Platform
@@ -78,9 +80,14 @@ def split(source: Dockerfile) -> tuple[tuple[Arg, ...], list[tuple[From, tuple[I
 
 
 def _copied_from(instruction: Instruction) -> Iterator[tuple[Instruction, str]]:
-    """The --from of a COPY."""
+    """The --from of a COPY, and from= of a RUN's mounts."""
     if isinstance(instruction, Copy) and instruction.from_ is not None:
         yield instruction, instruction.from_
+    if isinstance(instruction, Run):
+        for text in instruction.mounts:
+            with contextlib.suppress(mounts.MountError):  # told where the mount is translated
+                if word := mounts.source_stage(text):
+                    yield instruction, word
 
 
 def make_plan(source: Dockerfile, scope: Scope, *, target: str | None, platform: Platform) -> Plan:

@@ -97,6 +97,11 @@ class Tree:
             raise SourceError(f"cannot read {root}: {error.strerror}") from error
         self._real = os.readlink(f"/proc/self/fd/{self.fd}")
 
+    @property
+    def has_rules(self) -> bool:
+        """May anything below the root be hidden?"""
+        return self._rules is not None
+
     def __enter__(self) -> Tree:
         return self
 
@@ -118,6 +123,10 @@ class Tree:
         if not glob.has_meta(clean):
             return [self._item(clean, pattern)]
         return [self._item(path, path) for path in self._matches(clean.split("/"), "")]
+
+    def find_one(self, path: str) -> Item:
+        """What a path without patterns means. Raises SourceError."""
+        return self._item(posixpath.normpath(posixpath.join("/", path)).lstrip("/"), path)
 
     def _matches(self, parts: list[str], below: str) -> Iterator[str]:
         """The paths that the pattern's elements match, in order, links among directories followed."""

@@ -1,0 +1,65 @@
+"""An ssh agent for RUN --mount=type=ssh: its socket passed on, so that any user of the container may be let in."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+TARGET = "/run/buildkit/ssh_agent"
+CHUNK = 64 * 1024
+
+
+@contextlib.contextmanager
+def forwarded(agent: str, place: Path, owner: tuple[int, int], mode: int) -> Iterator[None]:
+    """A socket at `place` whose connections go to the socket `agent`, for as long as the block lasts."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as listener:
+        _bind(listener, place)
+        os.chown(place, *owner)
+        os.chmod(place, mode)
+        listener.listen(8)
+        thread = threading.Thread(target=_serve, args=(listener, agent), name="ssh-agent", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            thread.join(2)
+
+
+def _bind(listener: socket.socket, place: Path) -> None:
+    """Bind by way of a descriptor: a socket's path may have 107 bytes only."""
+    fd = os.open(place.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        listener.bind(f"/proc/self/fd/{fd}/{place.name}")
+    finally:
+        os.close(fd)
+
+
+def _serve(listener: socket.socket, agent: str) -> None:
+    while True:
+        try:
+            client, _ = listener.accept()
+        except OSError:
+            return
+        threading.Thread(target=_relay, args=(client, agent), name="ssh-agent", daemon=True).start()
+
+
+def _relay(client: socket.socket, agent: str) -> None:
+    """Pass bytes both ways until one side ends."""
+    upstream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    with client, upstream, selectors.DefaultSelector() as selector, contextlib.suppress(OSError):
+        upstream.connect(agent)
+        selector.register(client, selectors.EVENT_READ, upstream)
+        selector.register(upstream, selectors.EVENT_READ, client)
+        while True:
+            for key, _ in selector.select():
+                data = os.read(key.fd, CHUNK)
+                if not data:
+                    return
+                key.data.sendall(data)

@@ -1,0 +1,294 @@
+"""RUN --mount carried out: where each mount comes from, where it goes, and that nothing of it stays.
+
+Sources are resolved with their own root as the root of every link, held by descriptor, and bound to
+a place of ours that no RUN can reach, before runc sees a path. Targets that the image does not have
+are made in the stub layer, so no mount point is left in the image.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orca.dockerfile.mounts import Mount
+from orca.errors import OrcaError
+from orca.executor import agent, copier
+from orca.executor.bundle import Located
+from orca.executor.copier import Ownership, Target
+from orca.oci import runtime
+from orca.sources.tree import SourceError, Tree
+from orca.store import files
+from orca.tools import kernel
+
+if TYPE_CHECKING:
+    from orca.executor.effects import Work
+    from orca.executor.rootfs import RootFs
+
+_BIND = ("rbind", "nosuid", "nodev")
+_FLAGS = kernel.MS_BIND | kernel.MS_REC
+
+
+@dataclass
+class Prepared:
+    """What a RUN's mounts come to: mounts for the runtime, variables, and texts that no output may show."""
+
+    mounts: list[runtime.Mount] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
+    points: list[MountPoint] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class MountPoint:
+    """A target as the Dockerfile names it, and whether it is a directory."""
+
+    path: str
+    directory: bool
+
+
+@contextlib.contextmanager
+def prepared(mounts: Sequence[Mount], work: Work, scratch: Path) -> Iterator[Prepared]:
+    """Make all mounts of a RUN ready; everything is put away at the end. Raises OrcaError."""
+    result = Prepared()
+    with contextlib.ExitStack() as stack:
+        for number, mount in enumerate(mounts):
+            place = scratch / f"mount{number}"
+            PREPARE[mount.kind](mount, work, place, result, stack)
+        yield result
+
+
+def _add(result: Prepared, mount: Mount, source: Path, *, directory: bool, read_only: bool) -> None:
+    options = (*_BIND, "ro" if read_only else "rw")
+    result.mounts.append(runtime.Mount(str(source), mount.target, options))
+    result.points.append(MountPoint(mount.target, directory))
+
+
+# -- bind
+
+
+def _bind(mount: Mount, work: Work, place: Path, result: Prepared, stack: contextlib.ExitStack) -> None:
+    if mount.from_ is None:
+        source, directory = _from_context(mount, work, place, stack)
+    else:
+        rootfs = work.build.source_rootfs(mount.from_, work.stage, work.shop, work.number)
+        root = stack.enter_context(rootfs.readable())
+        with _open(root) as fd:
+            source, directory = bound(fd, mount.source or ".", place, stack, what=f"{mount.from_}:{mount.source}")
+    if not mount.read_only:
+        source = _scratch_copy(source, directory, work, stack)
+    _add(result, mount, source, directory=directory, read_only=mount.read_only)
+
+
+def _from_context(mount: Mount, work: Work, place: Path, stack: contextlib.ExitStack) -> tuple[Path, bool]:
+    """What a bind from the context shows: the files that the ignore rules leave, as COPY would bring them."""
+    tree = work.build.context()
+    item = work.build.mount_item(mount, tree)
+    if not tree.has_rules:
+        return bound(tree.fd, item.path or ".", place, stack, what=mount.source)
+    copy = work.shop.directory("bind")
+    stack.callback(files.remove_tree, copy)
+    with _open(copy) as fd:
+        target = Target(fd, Ownership())
+        copier.copy([item], tree, target, "/tree/" if item.is_directory else "/file")
+    return copy / ("tree" if item.is_directory else "file"), item.is_directory
+
+
+def bound(root: int, source: str, place: Path, stack: contextlib.ExitStack, *, what: str) -> tuple[Path, bool]:
+    """Bind `source` below `root` (a descriptor) to `place`; returns it and whether it is a directory.
+
+    What is bound is what was opened: a link put there meanwhile leads nowhere.
+    """
+    try:
+        fd = kernel.open_in_root(root, source, os.O_PATH)
+    except OSError as error:
+        raise SourceError(f"the source {what} of a mount cannot be used: {error.strerror}") from error
+    try:
+        mode = os.fstat(fd).st_mode
+        if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+            raise SourceError(f"the source {what} of a mount is neither a file nor a directory")
+        place.mkdir() if stat.S_ISDIR(mode) else place.touch()
+        kernel.mount(f"/proc/self/fd/{fd}", place, None, _FLAGS)
+        stack.callback(_unmount, place)
+        return place, stat.S_ISDIR(mode)
+    finally:
+        os.close(fd)
+
+
+def _scratch_copy(source: Path, directory: bool, work: Work, stack: contextlib.ExitStack) -> Path:
+    """Something writable over `source` whose changes are thrown away."""
+    scratch = work.shop.directory("rw")
+    stack.callback(files.remove_tree, scratch)
+    if not directory:
+        copy = scratch / "file"
+        copy.write_bytes(source.read_bytes())
+        copy.chmod(stat.S_IMODE(source.stat().st_mode))
+        return copy
+    for name in ("fs", "work"):
+        (scratch / name).mkdir()
+    root = work.shop.volatile_directory("rw")
+    mounted = work.shop.mounter.overlay([source], scratch / "fs", scratch / "work", root, work.number)
+    return stack.enter_context(mounted).root
+
+
+# -- cache
+
+
+def cache_directory(store: Path, name: str) -> Path:
+    """Where the cache called `name` is kept: below a hash, since the name may be anything."""
+    return store / "cache" / f"mount-{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}"
+
+
+def _cache(mount: Mount, work: Work, place: Path, result: Prepared, stack: contextlib.ExitStack) -> None:
+    root = _locked_cache(cache_directory(work.shop.store.root, mount.id), mount, stack)
+    with _open(root) as fd:
+        if not os.listdir(fd):
+            _fill(mount, work, fd, stack)
+        target = Target(fd, Ownership((mount.uid, mount.gid)))
+        if mount.from_ is None and mount.source:
+            os.close(target.open_directory(mount.source))
+        inner = mount.source if mount.from_ is None else ""
+        source, _ = bound(fd, inner or ".", place, stack, what=mount.source or mount.id)
+    _add(result, mount, source, directory=True, read_only=mount.read_only)
+
+
+def _locked_cache(base: Path, mount: Mount, stack: contextlib.ExitStack) -> Path:
+    """The cache's directory, as its sharing allows: waiting for it (locked), or one that nobody else has (private)."""
+    base.mkdir(mode=0o700, exist_ok=True)
+    if not (base / "id").exists():
+        files.write_atomically(base / "id", mount.id.encode("utf-8", "surrogateescape"), durable=False)
+    for number in range(1000):
+        root = base / (f"fs{number}" if number else "fs")
+        shared = mount.sharing == "shared"
+        held = stack.enter_context(
+            files.lock(base / f"{root.name}.lock", shared=shared, wait=mount.sharing != "private")
+        )
+        if held:
+            if not root.is_dir():
+                root.mkdir()
+                os.chown(root, mount.uid, mount.gid)
+                root.chmod(0o755 if mount.mode is None else mount.mode)
+            return root
+    raise OrcaError(f"the cache {mount.id} is in use a thousand times")
+
+
+def _fill(mount: Mount, work: Work, fd: int, stack: contextlib.ExitStack) -> None:
+    """A new cache begins with what `from` names."""
+    if mount.from_ is None:
+        return
+    rootfs = work.build.source_rootfs(mount.from_, work.stage, work.shop, work.number)
+    with rootfs.readable() as root, Tree(root, owners=True) as tree:
+        items = tree.find(mount.source or "/")
+        copier.copy(items, tree, Target(fd, Ownership(None)), "/")
+
+
+# -- tmpfs, secret, ssh
+
+
+def _tmpfs(mount: Mount, work: Work, place: Path, result: Prepared, stack: contextlib.ExitStack) -> None:
+    size = (f"size={mount.size}",) if mount.size is not None else ()
+    options = ("nosuid", "nodev", "mode=1777", *size)
+    result.mounts.append(runtime.Mount("tmpfs", mount.target, options, kind="tmpfs"))
+    result.points.append(MountPoint(mount.target, directory=True))
+
+
+def _secret(mount: Mount, work: Work, place: Path, result: Prepared, stack: contextlib.ExitStack) -> None:
+    value = work.build.secret(mount.id)
+    if value is None:
+        if mount.required:
+            hint = f"give it: --secret id={mount.id},src=FILE or --secret id={mount.id},env=NAME"
+            raise OrcaError(f"the secret {mount.id} is required and was not given", hint=hint)
+        return
+    if mount.env is not None:
+        result.environment[mount.env] = value.decode("utf-8", "surrogateescape")
+    if mount.target:
+        fd = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with open(fd, "wb") as file:
+            file.write(value)
+            os.fchown(fd, mount.uid, mount.gid)
+            os.fchmod(fd, 0o400 if mount.mode is None else mount.mode)
+        _add(result, mount, place, directory=False, read_only=True)
+
+
+def _ssh(mount: Mount, work: Work, place: Path, result: Prepared, stack: contextlib.ExitStack) -> None:
+    socket = work.build.agent(mount.id)
+    if socket is None:
+        if mount.required:
+            raise OrcaError(f"the ssh agent {mount.id} is required and was not given", hint=f"--ssh {mount.id}")
+        return
+    target = mount.target or f"{agent.TARGET}.{len(result.points)}"
+    owner = (mount.uid, mount.gid)
+    stack.enter_context(agent.forwarded(socket, place, owner, 0o600 if mount.mode is None else mount.mode))
+    _add(result, Mount("ssh", target), place, directory=False, read_only=False)
+    result.environment["SSH_AUTH_SOCK"] = target
+
+
+PREPARE = {"bind": _bind, "cache": _cache, "tmpfs": _tmpfs, "secret": _secret, "ssh": _ssh}
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[int]:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _unmount(place: Path) -> None:
+    with contextlib.suppress(OSError):
+        kernel.umount(place)
+
+
+# -- targets
+
+
+def place(prepared: Prepared, rootfs: RootFs) -> list[Located]:
+    """Where the image has the mounts' targets, or what it lacks of them; the mounts then name the real places."""
+    if not prepared.points:
+        return []
+    with rootfs.readable() as root, _open(root) as fd:
+        located = [locate(fd, point) for point in prepared.points]
+    prepared.mounts = [replace(m, destination=p.path) for m, p in zip(prepared.mounts, located, strict=True)]
+    return located
+
+
+def locate(root: int, point: MountPoint) -> Located:
+    """Where `point` is inside the root (a descriptor), every link resolved there. Raises OrcaError for a wrong kind."""
+    names = [name for name in point.path.split("/") if name]
+    base = os.readlink(f"/proc/self/fd/{root}")
+    for count in range(len(names), -1, -1):
+        try:
+            fd = kernel.open_in_root(root, "/".join(names[:count]) or ".", os.O_PATH)
+        except OSError:
+            continue
+        try:
+            found = os.fstat(fd)
+            real = os.readlink(f"/proc/self/fd/{fd}").removeprefix(base).strip("/")
+        finally:
+            os.close(fd)
+        missing = tuple(names[count:])
+        want_directory = point.directory or bool(missing)
+        if stat.S_ISDIR(found.st_mode) != want_directory:
+            what = "is not a directory" if want_directory else "is a directory"
+            raise OrcaError(f"the mount target {point.path} {what} in the image")
+        return Located("/" + "/".join([*filter(None, [real]), *missing]), _way(root, real), missing, point.directory)
+    raise OrcaError(f"the mount target {point.path} cannot be found in the image")
+
+
+def _way(root: int, real: str) -> tuple[tuple[str, os.stat_result], ...]:
+    """The directories from the root down to `real`, with their attributes."""
+    names = real.split("/") if real else []
+    way = []
+    for count in range(1, len(names) + 1):
+        path = "/".join(names[:count])
+        fd = kernel.open_in_root(root, path, os.O_PATH | os.O_NOFOLLOW)
+        try:
+            way.append((path, os.fstat(fd)))
+        finally:
+            os.close(fd)
+    return tuple(way)
