@@ -28,6 +28,11 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
         """Parse; --help prints and exits with 0. Raises UsageError."""
+        for word in arguments:
+            if word == "--":
+                break
+            if word.startswith("-") and word.endswith("=--"):  # argparse would make an empty list of it
+                raise UsageError(f"{word.removesuffix('=--')}: -- is no value")
         return self.parse_args(list(arguments))
 
 

@@ -14,10 +14,9 @@ import tarfile
 from collections.abc import Iterator
 from typing import IO, Self
 
-from orca.executor import bounds
 from orca.executor.copier import CopyError, Target
 from orca.sources.tree import Item, Tree
-from orca.tools import kernel
+from orca.tools import bounds, kernel
 from orca.tools.command import Command, Runner
 
 ZSTD = b"\x28\xb5\x2f\xfd"

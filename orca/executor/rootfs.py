@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orca.errors import ImageError, StoreError, ToolError
-from orca.executor import bounds, bundle, overlay
+from orca.executor import bundle, overlay
 from orca.executor.overlay import Mounted, Mounter
 from orca.store import files
 from orca.store.layout import Image, Layout
 from orca.store.store import Store, base_snapshot
-from orca.tools import umoci
-from orca.tools.command import STDERR_KEPT, Runner, drain, failure, pipe
+from orca.tools import bounds, umoci
+from orca.tools.command import Process, Runner
 
 # Begins the names of snapshots that fuse-overlayfs wrote: to the kernel's overlay its whiteouts are files.
 FUSE = "w"
@@ -88,19 +88,20 @@ def unpack_layers(image: Image, root: Path, layout: Layout, runner: Runner, step
         root.mkdir(mode=0o755)  # FROM scratch: umoci would make the same
         return
     layout.write_index({umoci.TAG: image.descriptor})
-    most = bounds.limit(image.manifest.size)
-    command = umoci.unpack(layout.path, umoci.TAG, root)
-    with pipe() as (said_r, said_w), runner.running(command, step=step, stderr=said_w) as process:
-        said_w.close()
-        said = bytearray()
-        with bounds.watched(process, root.parent, most) as over:
-            drain({said_r: "stderr"}, lambda data, _: said.extend(data[: STDERR_KEPT - len(said)]))
-            code = process.wait()
-    if over.is_set():
-        raise bounds.exceeded("the image", most)
-    if code:
-        raise unpack_error(failure(command, code, said.decode("utf-8", "replace")))
-    if clean(root) > most:
+    for layer in image.manifest.layers:
+        if not layout.has(layer):  # umoci waits for a FIFO, and follows a link
+            raise ImageError(f"layer {layer.digest} is missing or has the wrong size", hint="orca pull gets it again")
+    most, before = bounds.limit(image.manifest.size), bounds.inodes(root.parent)
+
+    def excess(process: Process) -> bool:
+        # Others make files there too: only a number that is far too large says something.
+        return bounds.written(process.pid) + (bounds.inodes(root.parent) - before) * bounds.ENTRY > most
+
+    try:
+        done = bounds.run(runner, umoci.unpack(layout.path, umoci.TAG, root), excess, step=step)
+    except ToolError as error:
+        raise unpack_error(error) from error
+    if not done or clean(root) > most:
         raise bounds.exceeded("the image", most)
 
 
@@ -109,8 +110,10 @@ def unpack_error(error: ToolError) -> Exception:
     if "no space left" in error.stderr:
         hint = "orca prune frees what no image needs; ORCA_ROOT puts the store elsewhere"
         return StoreError("no space left on the device while unpacking the image", hint=hint)
-    last = error.stderr.splitlines()[-1:] or ["no message"]
-    return ImageError(f"the image cannot be unpacked: {last[0].strip()[:400]}")
+    last = (error.stderr.splitlines()[-1:] or ["no message"])[0].strip()
+    # The cause stands at the end, behind names that an image has chosen.
+    shown = last if len(last) <= 400 else f"{last[:160]} … {last[-240:]}"
+    return ImageError(f"the image cannot be unpacked: {shown}")
 
 
 def clean(root: Path) -> int:

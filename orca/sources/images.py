@@ -18,18 +18,19 @@ from pathlib import Path
 from orca.errors import ImageError, OrcaError, StoreError, ToolError
 from orca.events import Progress
 from orca.oci import image
-from orca.oci.image import ImageConfig
+from orca.oci.image import Descriptor, ImageConfig
 from orca.oci.platform import Platform
 from orca.oci.reference import Reference
 from orca.sources import registries
 from orca.sources.names import in_store
 from orca.store.layout import Image, Layout
 from orca.store.store import Store
-from orca.tools import skopeo
+from orca.tools import bounds, skopeo
 from orca.tools.command import Runner
 
 POLICIES = ("missing", "always", "newer", "never")
 _TAG = "pulled"
+SLACK = 1 << 20
 
 # What skopeo says on stderr, what that means, and what to do about it. The first that fits counts.
 _TROUBLES: tuple[tuple[str, str, str | None], ...] = (
@@ -125,7 +126,8 @@ class Puller:
             digest = image.digest_of(raw)
             if name.digest and digest != name.digest:
                 raise ImageError(f"{name}: the registry sent {digest}")
-            pinned = f"{source}@{digest}"
+            raw = self._one_manifest(source, raw, platform, step)
+            pinned = f"{source}@{image.digest_of(raw)}"
             found = self._copy(pinned, raw, platform, step)
             if _is_docker(raw):
                 found = self._restore(found, pinned, platform, step)
@@ -134,6 +136,24 @@ class Puller:
         self.store.tag((str(name),), found.descriptor)
         return found
 
+    def _one_manifest(self, source: str, raw: bytes, platform: Platform, step: int | None) -> bytes:
+        """Out of an index, the manifest for `platform`: it says how much may arrive.
+
+        What only skopeo finds a use for in the index (another variant) is left to it. Raises ImageError.
+        """
+        value = image.load_object(raw, "the manifest")
+        entries = value.get("manifests")
+        if not isinstance(entries, list):
+            return raw
+        for entry in map(Descriptor.from_json, entries):
+            if platform.accepts(entry.platform):
+                command = skopeo.inspect_raw(f"{source}@{entry.digest}", *self.options)
+                data = self.runner.run(command, step=step, limit=image.JSON_LIMIT).stdout
+                if image.digest_of(data) != entry.digest:
+                    raise ImageError(f"the registry sent {image.digest_of(data)} for {entry.digest}")
+                return data
+        return raw
+
     def _copy(self, source: str, raw: bytes, platform: Platform, step: int | None) -> Image:
         layout = Layout(self.scratch / f"pull-{threading.get_ident()}-{os.urandom(3).hex()}")
         layout.create(blobs=self.store.images.path / "blobs")
@@ -141,8 +161,10 @@ class Puller:
             source, f"oci:{layout.path}:{_TAG}", "--remove-signatures", *_source_options(self.options),
             why="get the image from the registry", overrides=overrides(platform),
         )  # fmt: skip
+        most = _expected(raw)
         with watch(layout.path, raw, self.runner, step):
-            self.runner.run(command, step=step)
+            if not bounds.run(self.runner, command, lambda _: sum(_arriving(layout.path).values()) > most, step=step):
+                raise ImageError("the registry sends more than the manifest says", hint="nothing of it was kept")
         pulled = layout.index().get(_TAG)
         if pulled is None:
             raise ImageError(f"skopeo left no image of {source}")
@@ -177,6 +199,32 @@ def _is_docker(raw: bytes) -> bool:
     return kind in (image.DOCKER_MANIFEST, image.DOCKER_INDEX)
 
 
+def _expected(raw: bytes) -> int:
+    """The most that may be under way at a time for the image behind a manifest. Raises ImageError.
+
+    A layer that names servers of its own is refused: skopeo would ask them, and they may be this machine's.
+    Whether the manifest is a right one is for skopeo to say, and for `verify`.
+    """
+    value = image.load_object(raw, "the manifest")
+    if not isinstance(value.get("layers"), list):
+        return bounds.limit(0)
+    blobs = [blob for blob in (*value["layers"], value.get("config")) if isinstance(blob, dict)]
+    if any(blob.get("urls") for blob in blobs):
+        raise ImageError("a layer of the image is to come from elsewhere (urls), which is not done")
+    sizes = [blob.get("size") for blob in blobs]
+    return sum(size for size in sizes if isinstance(size, int)) + SLACK
+
+
+def _arriving(directory: Path) -> dict[str, int]:
+    """The temporary files that skopeo fills in a layout, and their sizes."""
+    seen = {}
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(directory):
+            if entry.name.startswith("oci-put-blob"):
+                seen[entry.name] = entry.stat().st_size
+    return seen
+
+
 @contextlib.contextmanager
 def watch(directory: Path, raw: bytes, runner: Runner, step: int | None) -> Iterator[None]:
     """Emit Progress while skopeo fills `directory`, from the sizes of its temporary files."""
@@ -188,10 +236,7 @@ def watch(directory: Path, raw: bytes, runner: Runner, step: int | None) -> Iter
     def look() -> None:
         seen: dict[str, int] = {}
         while not done.wait(0.1):
-            with contextlib.suppress(OSError):
-                for entry in os.scandir(directory):
-                    if entry.name.startswith("oci-put-blob"):
-                        seen[entry.name] = entry.stat().st_size
+            seen |= _arriving(directory)
             if seen:
                 arrived = sum(seen.values())
                 runner.emit(Progress(step, "pull", min(arrived, total) if total else arrived, total))

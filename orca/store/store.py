@@ -96,6 +96,7 @@ class Store:
             try:
                 for name in DIRECTORIES:
                     (store.root / name).mkdir(mode=0o700, exist_ok=True)
+                    files.close_directory(store.root / name)
                 if not layout.is_file():
                     store.images.create()
             except OSError as error:

@@ -1,4 +1,4 @@
-"""How much an image or an archive may unpack to: a small file that becomes a huge one fills the disk."""
+"""Limits for what others say and send: a small file that becomes a huge one fills the disk."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import contextlib
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from orca.errors import ImageError, UsageError
-from orca.tools.command import Process
+from orca.tools.command import STDERR_KEPT, Command, Process, Runner, drain, failure, pipe
 
 VARIABLE = "ORCA_MAX_UNPACK"
 FLOOR = 1 << 30
@@ -46,7 +46,7 @@ def exceeded(what: str, most: int) -> ImageError:
     return ImageError(f"{what} unpacks to more than {size}{unit or ' bytes'}", hint=hint)
 
 
-def _written(pid: int) -> int:
+def written(pid: int) -> int:
     """Bytes that a process has written so far; 0 when the kernel does not tell."""
     with contextlib.suppress(OSError, ValueError):
         for line in Path(f"/proc/{pid}/io").read_text().splitlines():
@@ -55,30 +55,37 @@ def _written(pid: int) -> int:
     return 0
 
 
-def _inodes(place: Path) -> int:
+def inodes(place: Path) -> int:
     """Inodes in use on the file system of `place`."""
     found = os.statvfs(place)
     return found.f_files - found.f_ffree
 
 
-@contextlib.contextmanager
-def watched(process: Process, place: Path, most: int) -> Iterator[threading.Event]:
-    """Kill `process`, which unpacks to `place`, soon after it has written `most`; the event then is set."""
+def run(runner: Runner, command: Command, excess: Callable[[Process], bool], *, step: int | None) -> bool:
+    """Run a command to its end; `excess` is asked again and again whether it is too much already.
+
+    Returns False when it was, and the command was killed for it. Raises ToolError.
+    """
     over, done = threading.Event(), threading.Event()
-    before = _inodes(place)
+    said = bytearray()
+    with pipe() as (said_r, said_w), runner.running(command, step=step, stderr=said_w) as process:
+        said_w.close()
 
-    def look() -> None:
-        while not done.wait(PERIOD):
-            # Others make files there too: only a number that is far too large says something.
-            if _written(process.pid) + (_inodes(place) - before) * ENTRY > most:
-                over.set()
-                process.kill()
-                return
+        def look() -> None:
+            while not done.wait(PERIOD):
+                if excess(process):
+                    over.set()
+                    process.kill()
+                    return
 
-    thread = threading.Thread(target=look, name="bounds", daemon=True)
-    thread.start()
-    try:
-        yield over
-    finally:
-        done.set()
-        thread.join()
+        thread = threading.Thread(target=look, name="bounds", daemon=True)
+        thread.start()
+        try:
+            drain({said_r: "stderr"}, lambda data, _: said.extend(data[: STDERR_KEPT - len(said)]))
+            code = process.wait()
+        finally:
+            done.set()
+            thread.join()
+    if code and not over.is_set():
+        raise failure(command, code, said.decode("utf-8", "replace"))
+    return not over.is_set()
