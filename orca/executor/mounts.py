@@ -79,16 +79,20 @@ def _bind(mount: Mount, work: Work, place: Path, result: Prepared, stack: contex
         root = stack.enter_context(rootfs.readable())
         with _open(root) as fd:
             source, directory = bound(fd, mount.source or ".", place, stack, what=f"{mount.from_}:{mount.source}")
-    if not mount.read_only:
-        source = _scratch_copy(source, directory, work, stack)
+        if not mount.read_only:
+            source = _scratch_copy(source, directory, work, stack)
     _add(result, mount, source, directory=directory, read_only=mount.read_only)
 
 
 def _from_context(mount: Mount, work: Work, place: Path, stack: contextlib.ExitStack) -> tuple[Path, bool]:
-    """What a bind from the context shows: the files that the ignore rules leave, as COPY would bring them."""
+    """What a bind from the context shows: the files that the ignore rules leave, as COPY would bring them.
+
+    Where nothing is hidden and nothing may be written it is the context itself; else a copy, whose
+    files are the container's root's, whoever has them outside.
+    """
     tree = work.build.context()
     item = work.build.mount_item(mount, tree)
-    if not tree.has_rules:
+    if mount.read_only and not tree.has_rules:
         return bound(tree.fd, item.path or ".", place, stack, what=mount.source)
     copy = work.shop.directory("bind")
     stack.callback(files.remove_tree, copy)
