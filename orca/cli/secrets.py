@@ -27,10 +27,12 @@ def _secret(word: str, environ: Mapping[str, str]) -> tuple[str, bytes]:
         raise UsageError(f"bad --secret {word!r}", hint="write id=NAME,src=FILE or id=NAME,env=VARIABLE")
     if kind == "env" and source:
         source, variable = "", source
-    if not source and (variable or (kind != "file" and name in environ)):
-        if (variable or name) not in environ:
+    if not source and not variable and (kind == "env" or (not kind and name in environ)):
+        variable = name
+    if variable:
+        if variable not in environ:
             raise UsageError(f"--secret {name}: {variable} is not in the environment")
-        return name, os.fsencode(environ[variable or name])
+        return name, os.fsencode(environ[variable])
     return name, _read(source or name, name)
 
 

@@ -98,6 +98,18 @@ def _sharing(text: str) -> str:
     return text
 
 
+def _stage(text: str) -> str:
+    if "$" in text:
+        raise ValueError("a stage or image without variables: name it by a FROM … AS of its own")
+    return _name(text)
+
+
+def _variable(text: str) -> str:
+    if "=" in text:
+        raise ValueError("the name of a variable")
+    return _name(text)
+
+
 def _name(text: str) -> str:
     if not _ID.fullmatch(text):
         raise ValueError("a name")
@@ -109,7 +121,7 @@ _TARGET: dict[str, tuple[str, Reader]] = dict.fromkeys(("target", "dst", "destin
 _SOURCE: dict[str, tuple[str, Reader]] = {
     "source": ("source", _path),
     "src": ("source", _path),
-    "from": ("from_", _name),
+    "from": ("from_", _stage),
 }
 _WRITING: dict[str, tuple[str, Reader]] = {
     "ro": ("read_only", _flag), "readonly": ("read_only", _flag),
@@ -123,7 +135,7 @@ OPTIONS: Mapping[str, Mapping[str, tuple[str, Reader]]] = {
     "bind":   {**_TARGET, **_SOURCE, **_WRITING},
     "cache":  {**_TARGET, **_SOURCE, **_WRITING, **_OWNER, "id": ("id", _name), "sharing": ("sharing", _sharing)},
     "tmpfs":  {**_TARGET, "size": ("size", size)},
-    "secret": {**_TARGET, **_NAMED, **_OWNER, "env": ("env", _name)},
+    "secret": {**_TARGET, **_NAMED, **_OWNER, "env": ("env", _variable)},
     "ssh":    {**_TARGET, **_NAMED, **_OWNER},
 }  # fmt: skip
 _WITHOUT_VALUE = ("ro", "readonly", "rw", "readwrite", "required")
@@ -147,9 +159,10 @@ def parse(text: str, expand: Callable[[str], str], directory: str) -> Mount:
             raise MountError(f"unknown option {name!r} of --mount=type={kind}", hint=_near(name, known))
         attribute, read = OPTIONS[kind][name]
         try:
-            found[attribute] = read(expand(value) if value is not None else _absent(name))
+            found[attribute] = read(_value(name, value, expand))
         except ValueError as error:
-            raise MountError(f"--mount: {name}={value} should be {error}") from error
+            given = name if value is None else f"{name}={value}"
+            raise MountError(f"--mount: {given} should be {error}") from error
     return _complete(Mount(kind, **found), directory)
 
 
@@ -173,7 +186,10 @@ def _words(text: str) -> list[tuple[str, str | None]]:
     return words
 
 
-def _absent(name: str) -> str:
+def _value(name: str, value: str | None, expand: Callable[[str], str]) -> str:
+    """The value with its variables replaced; `from` keeps them, since stages are planned before any has a value."""
+    if value is not None:
+        return value if name == "from" else expand(value)
     if name not in _WITHOUT_VALUE:
         raise ValueError("given a value")
     return ""
@@ -198,10 +214,11 @@ def _complete(mount: Mount, directory: str) -> Mount:
     elif not mount.target:
         raise MountError(f"--mount=type={mount.kind} needs a target", hint="add target=/PATH")
     if mount.kind == "cache":
-        mount = replace(mount, id=mount.id or mount.target, mode=0o755 if mount.mode is None else mount.mode)
+        mount = replace(mount, id=mount.id or posixpath.normpath(mount.target), mode=0o755 if mount.mode is None else mount.mode)
     if not mount.target:
         return mount
-    target = posixpath.normpath(posixpath.join("/", directory, mount.target))
+    # Two slashes in front would stay.
+    target = "/" + posixpath.normpath(posixpath.join("/", directory, mount.target)).lstrip("/")
     if target == "/":
         raise MountError("a mount cannot have / as its target")
     return replace(mount, target=target)

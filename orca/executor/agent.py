@@ -51,15 +51,17 @@ def _serve(listener: socket.socket, agent: str) -> None:
 
 
 def _relay(client: socket.socket, agent: str) -> None:
-    """Pass bytes both ways until one side ends."""
+    """Pass bytes both ways until both sides have ended; one that ends may still be answered."""
     upstream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     with client, upstream, selectors.DefaultSelector() as selector, contextlib.suppress(OSError):
         upstream.connect(agent)
         selector.register(client, selectors.EVENT_READ, upstream)
         selector.register(upstream, selectors.EVENT_READ, client)
-        while True:
+        while selector.get_map():
             for key, _ in selector.select():
                 data = os.read(key.fd, CHUNK)
-                if not data:
-                    return
-                key.data.sendall(data)
+                if data:
+                    key.data.sendall(data)
+                else:
+                    selector.unregister(key.fileobj)
+                    key.data.shutdown(socket.SHUT_WR)

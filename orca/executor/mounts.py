@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orca.dockerfile.mounts import Mount
+from orca.dockerfile.mounts import SHARING, Mount
 from orca.errors import OrcaError
 from orca.executor import agent, copier
 from orca.executor.bundle import Located
@@ -41,6 +41,7 @@ class Prepared:
     mounts: list[runtime.Mount] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
     points: list[MountPoint] = field(default_factory=list)
+    caches: dict[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ def prepared(mounts: Sequence[Mount], work: Work, scratch: Path) -> Iterator[Pre
     """Make all mounts of a RUN ready; everything is put away at the end. Raises OrcaError."""
     result = Prepared()
     with contextlib.ExitStack() as stack:
+        result.caches = _hold_caches(mounts, work.shop.store.root, stack)
         for number, mount in enumerate(mounts):
             place = scratch / f"mount{number}"
             PREPARE[mount.kind](mount, work, place, result, stack)
@@ -130,7 +132,9 @@ def _scratch_copy(source: Path, directory: bool, work: Work, stack: contextlib.E
     if not directory:
         copy = scratch / "file"
         copy.write_bytes(source.read_bytes())
-        copy.chmod(stat.S_IMODE(source.stat().st_mode))
+        found = source.stat()
+        os.chown(copy, found.st_uid, found.st_gid)
+        copy.chmod(stat.S_IMODE(found.st_mode))
         return copy
     for name in ("fs", "work"):
         (scratch / name).mkdir()
@@ -148,7 +152,7 @@ def cache_directory(store: Path, name: str) -> Path:
 
 
 def _cache(mount: Mount, work: Work, place: Path, result: Prepared, stack: contextlib.ExitStack) -> None:
-    root = _locked_cache(cache_directory(work.shop.store.root, mount.id), mount, stack)
+    root = result.caches[mount.id]
     with _open(root) as fd:
         if not os.listdir(fd):
             _fill(mount, work, fd, stack)
@@ -158,6 +162,18 @@ def _cache(mount: Mount, work: Work, place: Path, result: Prepared, stack: conte
         inner = mount.source if mount.from_ is None else ""
         source, _ = bound(fd, inner or ".", place, stack, what=mount.source or mount.id)
     _add(result, mount, source, directory=True, read_only=mount.read_only)
+
+
+def _hold_caches(mounts: Sequence[Mount], store: Path, stack: contextlib.ExitStack) -> dict[str, Path]:
+    """The directory of each cache by its id, locked as the strictest of its mounts wants it.
+
+    Always in the same order and once for each id, so that no RUN waits for another that waits for it, or for itself.
+    """
+    caches = [mount for mount in mounts if mount.kind == "cache"]
+    strictest = {mount.id: mount for mount in sorted(caches, key=lambda mount: SHARING.index(mount.sharing))}
+    return {
+        name: _locked_cache(cache_directory(store, name), strictest[name], stack) for name in sorted(strictest)
+    }
 
 
 def _locked_cache(base: Path, mount: Mount, stack: contextlib.ExitStack) -> Path:
@@ -208,6 +224,8 @@ def _secret(mount: Mount, work: Work, place: Path, result: Prepared, stack: cont
             raise OrcaError(f"the secret {mount.id} is required and was not given", hint=hint)
         return
     if mount.env is not None:
+        if b"\0" in value:
+            raise OrcaError(f"the secret {mount.id} holds a NUL byte: no variable can", hint="mount it as a file")
         result.environment[mount.env] = value.decode("utf-8", "surrogateescape")
     if mount.target:
         fd = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)

@@ -146,7 +146,6 @@ def test_bad_stages(kitchen: Kitchen, text: str, words: str) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "RUN --mount=type=cache,target=/x true",
         "RUN --security=insecure true",
         "COPY --link Dockerfile /",
         "COPY --parents Dockerfile /",
