@@ -85,6 +85,7 @@ def _make_point(directory: Path, point: Located) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     if point.directory:
         place.mkdir(exist_ok=True)
+        place.chmod(point.mode)
     else:
         place.touch()
     for parent, attributes in reversed(made):
@@ -102,6 +103,7 @@ class Located:
     existing: tuple[tuple[str, os.stat_result], ...]
     missing: tuple[str, ...]
     directory: bool
+    mode: int = 0o755
 
 
 def working_directory(root: int, path: str, make: Callable[[str], None]) -> str:
@@ -145,6 +147,8 @@ class LineCutter:
 
     def __init__(self, log: Path, emit: Callable[[Output], None], step: int, secrets: Sequence[bytes] = ()) -> None:
         self._secrets = mask_words(secrets)
+        # Of a line that is cut this much is held back: it may be the beginning of a secret.
+        self._held = len(self._secrets[0]) - 1 if self._secrets else 0
         self._log = log
         self._emit = emit
         self._step = step
@@ -163,15 +167,21 @@ class LineCutter:
 
     def take(self, data: bytes, stream: str) -> None:
         *lines, rest = (self._rest[stream] + data).split(b"\n")
-        if len(rest) > LINE_LIMIT:
-            lines, rest = [*lines, rest], b""
+        if len(rest) > LINE_LIMIT + self._held:
+            rest = self._masked(rest)
+            cut = len(rest) - self._held
+            lines, rest = [*lines, rest[:cut]], rest[cut:]
         self._rest[stream] = rest
         for line in lines:
             self._line(line, stream)
 
-    def _line(self, line: bytes, stream: str, end: bytes = b"\n") -> None:
+    def _masked(self, text: bytes) -> bytes:
         for secret in self._secrets:
-            line = line.replace(secret, MASK)
+            text = text.replace(secret, MASK)
+        return text
+
+    def _line(self, line: bytes, stream: str, end: bytes = b"\n") -> None:
+        line = self._masked(line)
         self._file.write(line + end)
         text = line.decode("utf-8", "replace")
         self.tail = [*self.tail[-39:], text]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import posixpath
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -46,10 +47,11 @@ class Prepared:
 
 @dataclass(frozen=True)
 class MountPoint:
-    """A target as the Dockerfile names it, and whether it is a directory."""
+    """A target as the Dockerfile names it, whether it is a directory, and its mode if the image lacks it."""
 
     path: str
     directory: bool
+    mode: int = 0o755
 
 
 @contextlib.contextmanager
@@ -65,7 +67,8 @@ def prepared(mounts: Sequence[Mount], work: Work, scratch: Path) -> Iterator[Pre
 
 
 def _add(result: Prepared, mount: Mount, source: Path, *, directory: bool, read_only: bool) -> None:
-    options = (*_BIND, "ro" if read_only else "rw")
+    # rro: also what is mounted below the source.
+    options = (*_BIND, "ro", "rro") if read_only else (*_BIND, "rw")
     result.mounts.append(runtime.Mount(str(source), mount.target, options))
     result.points.append(MountPoint(mount.target, directory))
 
@@ -95,13 +98,26 @@ def _from_context(mount: Mount, work: Work, place: Path, stack: contextlib.ExitS
     tree = work.build.context()
     item = work.build.mount_item(mount, tree)
     if mount.read_only and not tree.has_rules:
-        return bound(tree.fd, item.path or ".", place, stack, what=mount.source)
+        with _opened_again(tree.fd) as fd:
+            return bound(fd, item.path or ".", place, stack, what=mount.source)
     copy = work.shop.directory("bind")
     stack.callback(files.remove_tree, copy)
     with _open(copy) as fd:
         target = Target(fd, Ownership())
         copier.copy([item], tree, target, "/tree/" if item.is_directory else "/file")
     return copy / ("tree" if item.is_directory else "file"), item.is_directory
+
+
+@contextlib.contextmanager
+def _opened_again(root: int) -> Iterator[int]:
+    """The same directory as `root`, in this mount namespace: the kernel binds nothing of another.
+
+    The context may have been opened, to look for its steps in the cache, before the build had its own.
+    """
+    with _open(Path(os.readlink(f"/proc/self/fd/{root}"))) as fd:
+        if not os.path.samestat(os.fstat(fd), os.fstat(root)):
+            raise SourceError("the build context was replaced during the build")
+        yield fd
 
 
 def bound(root: int, source: str, place: Path, stack: contextlib.ExitStack, *, what: str) -> tuple[Path, bool]:
@@ -157,9 +173,10 @@ def _cache(mount: Mount, work: Work, place: Path, result: Prepared, stack: conte
         if not os.listdir(fd):
             _fill(mount, work, fd, stack)
         target = Target(fd, Ownership((mount.uid, mount.gid)))
+        inner = ""
         if mount.from_ is None and mount.source:
-            os.close(target.open_directory(mount.source))
-        inner = mount.source if mount.from_ is None else ""
+            inner = posixpath.normpath(posixpath.join("/", mount.source)).lstrip("/")
+            os.close(target.open_directory(inner))
         source, _ = bound(fd, inner or ".", place, stack, what=mount.source or mount.id)
     _add(result, mount, source, directory=True, read_only=mount.read_only)
 
@@ -211,9 +228,10 @@ def _fill(mount: Mount, work: Work, fd: int, stack: contextlib.ExitStack) -> Non
 
 def _tmpfs(mount: Mount, work: Work, place: Path, result: Prepared, stack: contextlib.ExitStack) -> None:
     size = (f"size={mount.size}",) if mount.size is not None else ()
-    options = ("nosuid", "nodev", "mode=1777", *size)
+    # The runtime gives it the mode of the directory that it covers.
+    options = ("nosuid", "nodev", *size)
     result.mounts.append(runtime.Mount("tmpfs", mount.target, options, kind="tmpfs"))
-    result.points.append(MountPoint(mount.target, directory=True))
+    result.points.append(MountPoint(mount.target, directory=True, mode=0o1777))
 
 
 def _secret(mount: Mount, work: Work, place: Path, result: Prepared, stack: contextlib.ExitStack) -> None:
@@ -298,7 +316,10 @@ def locate(root: int, point: MountPoint) -> Located:
         if stat.S_ISDIR(found.st_mode) != want_directory:
             what = "is not a directory" if want_directory else "is a directory"
             raise OrcaError(f"the mount target {point.path} {what} in the image")
-        return Located("/" + "/".join([*filter(None, [real]), *missing]), _way(root, real), missing, point.directory)
+        path = "/" + "/".join([*filter(None, [real]), *missing])
+        if path == "/":
+            raise OrcaError(f"the mount target {point.path} is the root of the image")
+        return Located(path, _way(root, real), missing, point.directory, point.mode)
     raise OrcaError(f"the mount target {point.path} cannot be found in the image")
 
 
