@@ -60,7 +60,7 @@ def _refuse(instruction: i.Run, settings: Settings) -> None:
         raise settings.scope.error(f"unknown --security={instruction.security}", instruction, hint)
     for name, value in (("mount", instruction.mounts), ("device", instruction.devices)):
         if value:
-            hint = "orca build --help lists what is"
+            hint = "docs/dockerfile.md lists what is missing"
             raise NotYet(f"RUN --{name} is not supported yet", hint=hint, location=where)
 
 
