@@ -62,8 +62,18 @@ def guarded(work: Callable[[list[str]], int], arguments: Sequence[str]) -> int:
         return EXIT_ORCA
     except OSError as error:
         return _say(_os_error(error), EXIT_ORCA)
+    except ModuleNotFoundError as error:
+        return _say(_missing(error), EXIT_ORCA)
     except Exception as error:
         return _unexpected(error)
+
+
+def _missing(error: ModuleNotFoundError) -> OrcaError:
+    """A package that orca is made with is not there: a checkout without its .venv, mostly."""
+    if error.name not in ("sh", "rich"):
+        raise error
+    hint = "in a checkout: make setup; elsewhere: pip install sh rich"
+    return OrcaError(f"the Python package {error.name} is not installed", hint=hint)
 
 
 def _dispatch(arguments: list[str]) -> int:

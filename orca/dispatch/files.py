@@ -40,7 +40,7 @@ def workdir(instruction: i.Workdir, state: State, settings: Settings) -> Step:
 
 def _not_yet(at: i.Instruction, settings: Settings, what: str) -> NotYet:
     return NotYet(
-        f"{what} is not supported yet", hint="orca build --help lists what is",
+        f"{what} is not supported yet", hint="docs/dockerfile.md lists what is missing",
         location=location(settings.scope.source, at.span),
     )  # fmt: skip
 

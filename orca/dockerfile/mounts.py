@@ -214,7 +214,9 @@ def _complete(mount: Mount, directory: str) -> Mount:
     elif not mount.target:
         raise MountError(f"--mount=type={mount.kind} needs a target", hint="add target=/PATH")
     if mount.kind == "cache":
-        mount = replace(mount, id=mount.id or posixpath.normpath(mount.target), mode=0o755 if mount.mode is None else mount.mode)
+        mount = replace(
+            mount, id=mount.id or posixpath.normpath(mount.target), mode=0o755 if mount.mode is None else mount.mode
+        )
     if not mount.target:
         return mount
     # Two slashes in front would stay.

@@ -16,18 +16,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orca.dispatch import table
 from orca.dispatch.ops import ExecOp, FileOp
 from orca.dispatch.settings import Settings
+from orca.dispatch.state import State
 from orca.dockerfile import parser
 from orca.dockerfile.glob import GlobError
 from orca.dockerfile.ignore import IgnoreRules
 from orca.dockerfile.instructions import Dockerfile, Instruction
 from orca.dockerfile.mounts import Mount
-from orca.errors import DockerfileError, Interrupted, OrcaError, StoreError
+from orca.errors import DockerfileError, Interrupted, NotYet, OrcaError, StoreError
 from orca.events import BuildFinished, BuildStarted, Emit, Event, StepFailed, Warned, ignore
 from orca.executor.stage import Miss, StageBuilder, StageResult
 from orca.oci import platform as platforms
-from orca.oci.image import History
+from orca.oci.image import History, ImageConfig
 from orca.oci.platform import Platform
 from orca.plan import scope as scopes
 from orca.plan.cachekey import step_key
@@ -252,14 +254,25 @@ class Build:
         """The image that FROM names, and whether it was in the store already."""
         there = names.in_store(self.store, text) if self.options.pull in ("missing", "never") else None
         if there is not None:
-            return self.store.images.image(there, platform), True
+            return self._suited(self.store.images.image(there, platform), text, platform), True
         if shop is None:
             raise Miss
         with self._lock:
             if text not in self._policy_used:
                 assert self._puller is not None
                 self._policy_used[text] = self._puller.ensure(text, platform, self.options.pull, step)
-            return self._policy_used[text], False
+            return self._suited(self._policy_used[text], text, platform), False
+
+    def _suited(self, image: Image, text: str, platform: Platform) -> Image:
+        """`image`, if it is for `platform`. One that is not only earns a warning where no platform was asked for."""
+        config = image.config
+        actual = platforms.normalize(config.os, config.architecture, config.variant)
+        if config.architecture and actual != platform:
+            message = f"{text} is for {actual}, not for {platform}"
+            if platform != platforms.host():
+                raise StoreError(message, hint="choose another base image, or another --platform")
+            self.emit(Warned(message, hint="what it runs may not work here"))
+        return image
 
     def lookup(self, key: str, stage: Stage) -> StepRecord | None:
         """The cached step, unless this build must not use the cache."""
@@ -481,4 +494,22 @@ def prepare(options: Options) -> tuple[Settings, Plan]:
         proxies=options.proxies,
     )
     plan = make_plan(options.dockerfile, scope, target=options.target, platform=options.platform)
-    return Settings(scope, options.network, options.hosts), plan
+    settings = Settings(scope, options.network, options.hosts)
+    refuse_early(plan, settings)
+    return settings, plan
+
+
+def refuse_early(plan: Plan, settings: Settings) -> None:
+    """What this version does not have is said before anything is done. Raises NotYet.
+
+    Other errors may depend on what comes before; they are told when their step is reached.
+    """
+    nothing = State(ImageConfig())
+    for stage in plan.stages.values():
+        for instruction in stage.instructions:
+            try:
+                table.translate(instruction, nothing, settings)
+            except NotYet:
+                raise
+            except OrcaError:
+                continue

@@ -188,9 +188,7 @@ def _hold_caches(mounts: Sequence[Mount], store: Path, stack: contextlib.ExitSta
     """
     caches = [mount for mount in mounts if mount.kind == "cache"]
     strictest = {mount.id: mount for mount in sorted(caches, key=lambda mount: SHARING.index(mount.sharing))}
-    return {
-        name: _locked_cache(cache_directory(store, name), strictest[name], stack) for name in sorted(strictest)
-    }
+    return {name: _locked_cache(cache_directory(store, name), strictest[name], stack) for name in sorted(strictest)}
 
 
 def _locked_cache(base: Path, mount: Mount, stack: contextlib.ExitStack) -> Path:

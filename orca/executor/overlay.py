@@ -92,7 +92,10 @@ class Mounter:
                 return False
             hint = "orca doctor says what is missing"
             raise OrcaError(f"cannot mount an overlay: {error.strerror}", hint=hint) from error
-        argv = ("mount", "-t", "overlay", "overlay", "-o", options, str(root))
+        # Told with whole paths, so that it means the same from wherever it is typed.
+        below = ":".join(str(path) for path in lowers)
+        whole = f"lowerdir={below},upperdir={upper},workdir={work},userxattr,volatile"
+        argv = ("mount", "-t", "overlay", "overlay", "-o", whole, str(root))
         self.runner.emit(Performed(step, argv, "what the step changes goes to the upper directory"))
         return True
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from orca.errors import ImageError, OrcaError, StoreError, ToolError
 from orca.events import Progress
-from orca.oci import image
+from orca.oci import image, reference
 from orca.oci.image import Descriptor, ImageConfig
 from orca.oci.platform import Platform
 from orca.oci.reference import Reference
@@ -47,9 +47,9 @@ _TROUBLES: tuple[tuple[str, str, str | None], ...] = (
     (r"unauthorized|authentication required|access.*denied|forbidden", "the registry refuses access",
      "skopeo login REGISTRY, or --creds USER:PASSWORD"),
     (r"server gave HTTP response to HTTPS client", "the registry speaks http, not https",
-     "allow it with --tls-verify=false, or name it in registries.conf with insecure = true"),
+     "name it in registries.conf with insecure = true; pull and push also take --tls-verify=false"),
     (r"x509|certificate", "the registry's certificate is not trusted",
-     "add its authority to the system's certificates, or trust it as it is with --tls-verify=false"),
+     "add its authority to the system's certificates; pull and push also take --tls-verify=false"),
     (r"no image found in (?:manifest list|image index)", "the image is not there for this platform",
      "choose another with --platform"),
     (r"timeout|deadline exceeded|timed out", "the registry does not answer", "try again"),
@@ -105,6 +105,9 @@ class Puller:
             )
         failed: list[OrcaError] = []
         for name in registries.candidates(text):
+            if name.registry == reference.LOCAL:
+                # What was built here: no registry has it.
+                return self.store.find(text, platform)[1]
             try:
                 return self.pull(name, platform, step)
             except ToolError as error:

@@ -124,7 +124,9 @@ class Store:
                     yield
                     return
             if time.monotonic() > deadline:
-                raise StoreError("the store is in use by a running build", hint="try again when it has ended")
+                raise StoreError(
+                    "the store is in use by a running build or container", hint="try again when it has ended"
+                )
             time.sleep(0.05)
 
     def lock(self, name: str) -> contextlib.AbstractContextManager[bool]:
@@ -196,7 +198,7 @@ class Store:
         import difflib
 
         names = {name.removeprefix("localhost/").removesuffix(":latest"): name for name in self.tags()}
-        near = difflib.get_close_matches(text.removesuffix(":latest"), names, 1)
+        near = difflib.get_close_matches(text.removeprefix("localhost/").removesuffix(":latest"), names, 1)
         return f"did you mean {near[0]}?" if near else "orca images lists what is there; orca pull gets more"
 
     # -- snapshots

@@ -179,7 +179,9 @@ def test_variables(kitchen: Kitchen) -> None:
     ],
 )
 def test_what_cannot_be(kitchen: Kitchen, flag: str, message: str) -> None:
-    text = f"FROM {BASE} AS base\nRUN mkfifo /pipe\nFROM {BASE} AS last\nRUN ln -s . /to-root\nRUN --mount={flag} true\n"
+    text = (
+        f"FROM {BASE} AS base\nRUN mkfifo /pipe\nFROM {BASE} AS last\nRUN ln -s . /to-root\nRUN --mount={flag} true\n"
+    )
     shown = kitchen.fails({"Dockerfile": text, "f": ""})
     assert message in shown
     assert "5 │ RUN --mount" in shown
@@ -286,6 +288,7 @@ def test_sharing(fresh: Kitchen, sharing: str, met: int) -> None:
 
 def test_locks_are_taken_in_one_order(fresh: Kitchen) -> None:
     """Two stages that want the same two caches the other way round do not wait for each other for ever."""
+
     def mounts(*ids: str) -> str:
         return " ".join(f"--mount=type=cache,id={i},target=/{i},sharing=locked" for i in ids)
 
@@ -325,17 +328,27 @@ LOOK = "sh -c 'sha256sum < /run/secrets/s; stat -c \"%a %u %g\" /run/secrets/s'"
 
 def test_a_secret_as_a_file(kitchen: Kitchen, key: Path) -> None:
     digest = run("sha256sum", stdin=key.read_bytes()).out
-    text = dockerfile(
-        f"RUN --mount=type=secret,id=s {LOOK}",
-        f"RUN --mount=type=secret,id=s,mode=0440,uid=1000,gid=29 {LOOK}",
-        "USER app",
-        "RUN --mount=type=secret,id=s cat /run/secrets/s 2>&1",
-        "RUN --mount=type=secret,id=s,uid=1000,target=/deep/down/s cat /deep/down/s | wc -l",
-        "USER root",
-        "RUN --mount=type=secret,id=s sh -c 'echo > /run/secrets/s' 2>&1",
-    ).replace("secrets/s 2>&1", "secrets/s 2>&1 || true").replace("' 2>&1", "' 2>&1 || true")
+    text = (
+        dockerfile(
+            f"RUN --mount=type=secret,id=s {LOOK}",
+            f"RUN --mount=type=secret,id=s,mode=0440,uid=1000,gid=29 {LOOK}",
+            "USER app",
+            "RUN --mount=type=secret,id=s cat /run/secrets/s 2>&1",
+            "RUN --mount=type=secret,id=s,uid=1000,target=/deep/down/s cat /deep/down/s | wc -l",
+            "USER root",
+            "RUN --mount=type=secret,id=s sh -c 'echo > /run/secrets/s' 2>&1",
+        )
+        .replace("secrets/s 2>&1", "secrets/s 2>&1 || true")
+        .replace("' 2>&1", "' 2>&1 || true")
+    )
     lines = said(kitchen, {"Dockerfile": text}, f"--secret=id=s,src={key}")
-    assert lines[:5] == [digest, "400 0 0", digest, "440 1000 29", "cat: can't open '/run/secrets/s': Permission denied"]
+    assert lines[:5] == [
+        digest,
+        "400 0 0",
+        digest,
+        "440 1000 29",
+        "cat: can't open '/run/secrets/s': Permission denied",
+    ]
     assert lines[5] == "2"
     assert "Read-only file system" in lines[6]
 
@@ -355,7 +368,9 @@ def test_a_secret_as_a_variable(kitchen: Kitchen) -> None:
 
 
 def test_a_secret_that_is_not_given(kitchen: Kitchen) -> None:
-    text = dockerfile("RUN --mount=type=secret,id=s --mount=type=secret,id=s,env=V ls /run/secrets 2>&1; echo ${V-unset}")
+    text = dockerfile(
+        "RUN --mount=type=secret,id=s --mount=type=secret,id=s,env=V ls /run/secrets 2>&1; echo ${V-unset}"
+    )
     assert said(kitchen, {"Dockerfile": text})[-1] == "unset"
     shown = kitchen.fails(dockerfile("RUN --mount=type=secret,id=s,required true"))
     assert "--secret id=s,src=FILE" in shown

@@ -20,7 +20,7 @@ def test_source_is_a_link_to_the_root(attack: Attack, who: User | None, canary: 
     image = attack.busybox(who)
     flag = "--mount=type=bind,from=base,target=/x,rw"
     said = attack.fine(
-        f"FROM {image} AS base\nRUN ln -s / /rootdir && ln -s {canary} /can && ln -s ../../../../.. /up && touch /mark\n"
+        f"FROM {image} AS base\nRUN ln -s / /rootdir && ln -s {canary} /can && ln -s ../../../../.. /up && touch /mark\n"  # noqa: E501
         f"FROM {image}\nRUN {flag},source=/rootdir echo SEEN $(ls /x/mark) && touch /x/PWN\n"
         f"RUN {flag},source=/up/rootdir echo SEEN $(ls /x/mark) && touch /x/PWN && rm -rf /x/tmp /x{canary}\n",
         user=who,
@@ -48,7 +48,7 @@ def test_source_in_the_context_is_a_link(attack: Attack, busybox: str, canary: P
 
 @pytest.mark.parametrize(
     "option",
-    ["bind-propagation=rshared", "bind-propagation=", "shared", "rshared", "z", "Z", "U", "exec", "dev", "suid", "idmap",
+    ["bind-propagation=rshared", "bind-propagation=", "shared", "rshared", "z", "Z", "U", "exec", "dev", "suid", "idmap",  # noqa: E501
      "relabel=shared", "upperdir=/etc", "O", "notmpcopyup", "tmpcopyup", "consistency=cached", "volume-opt=type=nfs",
      "bind-nonrecursive=true", "rprivate", "size=1m", "env=LD_PRELOAD", "src=/etc,mount_program=/bin/sh"],
 )  # fmt: skip
@@ -70,7 +70,8 @@ def test_cache_id_and_source(attack: Attack, who: User | None, canary: Path) -> 
     ids = ("../../../../../../.." + str(canary), str(canary), "..", ".", "/", "a/../../../x", "-rf", "x" * 300)
     for name in ids:
         said = attack.fine(
-            f"FROM {image}\nRUN --mount=type=cache,id={name},target=/x echo SEEN $(ls -A /x) && touch /x/PWN\n", user=who
+            f"FROM {image}\nRUN --mount=type=cache,id={name},target=/x echo SEEN $(ls -A /x) && touch /x/PWN\n",
+            user=who,
         ).stderr
         assert lines(said) in ([""], []), said
     for source in ("../../..", "../../../../../../.." + str(canary), str(canary), ".", "a/../../b"):
@@ -101,7 +102,7 @@ def test_cache_source_is_swapped(attack: Attack, busybox: str, canary: Path) -> 
     """CVE-2024-11218, CVE-2024-23651: one stage swaps the directory and a link while the other mounts it."""
     swap = (
         "RUN --mount=type=cache,id=race,target=/c mkdir -p /c/real /c/real/dir; i=0; while test $i -lt 400; do "
-        f"rm -rf /c/d; ln -s {canary} /c/d; mv -T /c/d /c/e; mkdir -p /c/d/dir; rm -rf /c/e; i=$((i+1)); done; rm -rf /c/d"
+        f"rm -rf /c/d; ln -s {canary} /c/d; mv -T /c/d /c/e; mkdir -p /c/d/dir; rm -rf /c/e; i=$((i+1)); done; rm -rf /c/d"  # noqa: E501
     )
     mounts = "".join(
         f"RUN --mount=type=cache,id=race,source=d/dir,target=/x touch /x/PWN{n} 2>/dev/null; "
@@ -125,7 +126,7 @@ def test_parent_of_the_target_is_swapped(attack: Attack, who: User | None, canar
     for kind in ("type=tmpfs", "type=cache", "type=bind"):
         for target in (str(canary), up):
             result = attack(
-                f"FROM {image}\nRUN --mount={kind},target=/p/q/dir umount /p/q/dir 2>/dev/null; mv /p /old 2>/dev/null; "
+                f"FROM {image}\nRUN --mount={kind},target=/p/q/dir umount /p/q/dir 2>/dev/null; mv /p /old 2>/dev/null; "  # noqa: E501
                 f"rm -rf /p 2>/dev/null; ln -s {target} /p; ln -s {target} /p/q; echo SEEN\nRUN ls -l /\n",
                 user=who,
             )
@@ -135,7 +136,9 @@ def test_parent_of_the_target_is_swapped(attack: Attack, who: User | None, canar
 def test_target_below_a_link(attack: Attack, who: User | None, canary: Path) -> None:
     """The way to the target is resolved in the image, absolute and relative links too."""
     image = attack.busybox(who)
-    for number, target in enumerate((str(canary), "../../../../../../../.." + str(canary), "/proc/1/root", "/proc/self/cwd")):
+    for number, target in enumerate(
+        (str(canary), "../../../../../../../.." + str(canary), "/proc/1/root", "/proc/self/cwd")
+    ):
         attack(
             f"FROM {image}\nRUN ln -s {target} /l{number}\n"
             f"RUN --mount=type=tmpfs,target=/l{number}/dir touch /l{number}/dir/PWN\n"
@@ -144,7 +147,7 @@ def test_target_below_a_link(attack: Attack, who: User | None, canary: Path) -> 
         )
     said = attack.fine(
         f"FROM {image}\nRUN mkdir /real && ln -s /real /l\n"
-        "RUN --mount=type=tmpfs,target=/l/new touch /real/new/in && echo SEEN $(ls /l/new)\nRUN echo SEEN $(ls -A /real)\n",
+        "RUN --mount=type=tmpfs,target=/l/new touch /real/new/in && echo SEEN $(ls /l/new)\nRUN echo SEEN $(ls -A /real)\n",  # noqa: E501
         user=who,
     ).stderr
     assert lines(said) == ["in", ""] or lines(said) == ["in"]
