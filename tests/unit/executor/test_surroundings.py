@@ -270,6 +270,18 @@ def test_output_is_cut_into_lines(tmp_path: Path) -> None:
     assert cutter.tail == [event.text for event in events]
 
 
+@pytest.mark.parametrize("at", range(14))
+def test_secrets_are_masked_wherever_output_is_cut(tmp_path: Path, at: int) -> None:
+    events: list[Output] = []
+    with LineCutter(tmp_path / "log", events.append, 1, [b"hidden word\nabc\n"]) as cutter:
+        cutter.take(b"x" * (bundle.LINE_LIMIT + 1 - at) + b"hidden word"[:at], "stdout")
+        cutter.take(b"hidden word"[at:] + b"y" * bundle.LINE_LIMIT, "stdout")
+        cutter.take(b" abc\n", "stdout")
+    text = "".join(event.text for event in events)
+    assert text == "x" * (bundle.LINE_LIMIT + 1 - at) + "*****" + "y" * bundle.LINE_LIMIT + " abc"
+    assert b"hidden" not in (tmp_path / "log").read_bytes()
+
+
 def test_a_line_without_an_end_and_many_lines(tmp_path: Path) -> None:
     events: list[Output] = []
     with LineCutter(tmp_path / "log", events.append, 1) as cutter:
