@@ -7,7 +7,6 @@ one that was meant to protect something.
 from __future__ import annotations
 
 import csv
-import difflib
 import posixpath
 import re
 from collections.abc import Callable, Mapping
@@ -196,6 +195,8 @@ def _value(name: str, value: str | None, expand: Callable[[str], str]) -> str:
 
 
 def _near(word: str, known: list[str]) -> str:
+    import difflib  # only a mistake needs it
+
     near = difflib.get_close_matches(word, known, 1)
     return f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
 

@@ -56,9 +56,11 @@ def written(pid: int) -> int:
 
 
 def inodes(place: Path) -> int:
-    """Inodes in use on the file system of `place`."""
-    found = os.statvfs(place)
-    return found.f_files - found.f_ffree
+    """Inodes in use on the file system of `place`; 0 when it is gone, as it is after a failure."""
+    with contextlib.suppress(OSError):
+        found = os.statvfs(place)
+        return found.f_files - found.f_ffree
+    return 0
 
 
 def run(runner: Runner, command: Command, excess: Callable[[Process], bool], *, step: int | None) -> bool:

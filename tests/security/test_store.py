@@ -230,7 +230,7 @@ def test_edited_index(attack: Attack, busybox: str) -> None:
         path.write_text(json.dumps({**good, "manifests": [{**good["manifests"][0], **change}]}))
         attack.refused(RUN.format(busybox), "digest|size|descriptor|media type|match")
     path.write_text("[" * 100_000)
-    attack.refused(RUN.format(busybox), "not|index|JSON|registry")
+    attack.refused(RUN.format(busybox), "no image|not|index|JSON|registry")
 
 
 def test_edited_blobs(attack: Attack, busybox: str) -> None:
