@@ -6,8 +6,10 @@ import os
 import posixpath
 import stat
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from orca.errors import NotYet, OrcaError, UsageError
+from orca.executor.build import read_small
 
 LIMIT = 500 * 1024
 """Bytes of one secret, as BuildKit has it."""
@@ -38,16 +40,9 @@ def _secret(word: str, environ: Mapping[str, str]) -> tuple[str, bytes]:
 
 def _read(path: str, name: str) -> bytes:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(fd, "rb") as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise OrcaError(f"--secret {name}: {path} is not a regular file")
-            data = file.read(LIMIT + 1)
-    except OSError as error:
-        raise OrcaError(f"--secret {name}: cannot read {path}: {error.strerror}") from error
-    if len(data) > LIMIT:
-        raise OrcaError(f"--secret {name}: {path} is larger than {LIMIT} bytes")
-    return data
+        return read_small(Path(path), LIMIT)
+    except OrcaError as error:
+        raise OrcaError(f"--secret {name}: {error.message}") from error
 
 
 def agents(words: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:

@@ -102,7 +102,6 @@ class Build:
         self.begun = time.monotonic()
         self.id = time.strftime("%Y%m%dT%H%M%S-", time.gmtime()) + os.urandom(2).hex()
         self.settings, self.plan = prepare(options)
-        self.ignored: IgnoreRules | None = None
         self._context: Tree | None = None
         self._items: dict[FileOp, list[Item]] = {}
         self._mounted: dict[str, Item] = {}
@@ -158,7 +157,7 @@ class Build:
             volatile.mkdir()
             # Bundles, mount points and runc's state: in memory, seen by nobody outside, gone with the sandbox.
             kernel.mount("tmpfs", volatile, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0755")
-            stack.callback(_unmount, volatile)
+            stack.callback(kernel.detach, volatile)
             mounter = stack.enter_context(Mounter(self.store.root / "snapshots", runner))
             self._puller = Puller(self.store, runner, scratch)
             shop = Workshop(self.store, runner, mounter, scratch, volatile)
@@ -457,13 +456,6 @@ class Build:
 
 def _plain(entry: History) -> History:
     return replace(entry, author=entry.author or None)
-
-
-def _unmount(path: Path) -> None:
-    from orca.tools import kernel
-
-    with contextlib.suppress(OSError):
-        kernel.umount(path)
 
 
 def read_small(path: Path, limit: int = 1 << 20) -> bytes:

@@ -195,13 +195,8 @@ def workshop(store: Store, runner: Runner) -> Iterator[Workshop]:
         volatile = scratch / "volatile"
         volatile.mkdir()
         kernel.mount("tmpfs", volatile, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0755")
-        stack.callback(_unmount, volatile)
+        stack.callback(kernel.detach, volatile)
         yield Workshop(store, runner, stack.enter_context(Mounter(store.root / "snapshots", runner)), scratch, volatile)
-
-
-def _unmount(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        kernel.umount(path)
 
 
 def root_of(image: Image, shop: Workshop) -> RootFs:

@@ -28,6 +28,7 @@ from orca.executor.rootfs import RootFs, Upper, Workshop, same_directory
 from orca.plan.stages import Stage
 from orca.sources.tree import Item, Tree
 from orca.store import files
+from orca.tools import kernel
 
 if TYPE_CHECKING:
     from orca.executor.build import Build
@@ -52,15 +53,6 @@ class Work:
     number: int
 
 
-@contextlib.contextmanager
-def _root(path: Path) -> Iterator[int]:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
 def _result(mounted: Mounted, upper: Upper, before: os.stat_result) -> Changed:
     """What a step changed; an upper directory with nothing in it is thrown away."""
     root_changed = not same_directory(before, mounted.upper.stat())
@@ -72,11 +64,11 @@ def _result(mounted: Mounted, upper: Upper, before: os.stat_result) -> Changed:
 
 def make_directory(op: DirectoryOp, work: Work) -> Changed:
     """WORKDIR: an existing directory is left alone; new ones belong to the current user."""
-    with work.rootfs.readable() as existing, _root(existing) as fd:
+    with work.rootfs.readable() as existing, kernel.directory(existing) as fd:
         if Target(fd).is_directory(op.path.lstrip("/") or "."):
             return None, False
         who = users.identity(fd, op.user)
-    with work.rootfs.writable(work.number) as (mounted, upper), _root(mounted.root) as fd:
+    with work.rootfs.writable(work.number) as (mounted, upper), kernel.directory(mounted.root) as fd:
         before = mounted.upper.stat()
         os.close(Target(fd, Ownership((who.uid, who.gid))).open_directory(op.path))
     return _result(mounted, upper, before)
@@ -88,7 +80,7 @@ def copy_files(op: FileOp, work: Work) -> Changed:
         source = stack.enter_context(_source(op, work))
         items = work.build.items(op, source)
         mounted, upper = stack.enter_context(work.rootfs.writable(work.number))
-        fd = stack.enter_context(_root(mounted.root))
+        fd = stack.enter_context(kernel.directory(mounted.root))
         before = mounted.upper.stat()
         owner = users.owner(fd, op.chown) if op.chown else None if op.from_ else (0, 0)
         ownership = Ownership(owner, op.chmod, work.build.options.epoch)
@@ -156,7 +148,7 @@ def execute(op: ExecOp, work: Work) -> Changed:
         )
 
         def make(path: str) -> None:
-            with _root(mounted.root) as fd:
+            with kernel.directory(mounted.root) as fd:
                 os.close(Target(fd).open_directory(path))
 
         code, seconds = bundle.run(

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orca.errors import ImageError
-from orca.executor.overlay import Mounted
 from orca.oci.image import Descriptor
 from orca.store import files
 from orca.store.layout import Layout
@@ -137,9 +136,3 @@ def commit(
     finally:
         files.remove_tree(scratch)
     return layout.image(layout.index()[umoci.TAG]).manifest.layers[-1]
-
-
-def attributes_changed(mounted: Mounted, before: os.stat_result) -> bool:
-    """Has the root directory itself got another mode or owner?"""
-    now = mounted.upper.stat()
-    return (now.st_mode, now.st_uid, now.st_gid) != (before.st_mode, before.st_uid, before.st_gid)

@@ -82,7 +82,7 @@ def _bind(mount: Mount, work: Work, place: Path, result: Prepared, stack: contex
     else:
         rootfs = work.build.source_rootfs(mount.from_, work.stage, work.shop, work.number)
         root = stack.enter_context(rootfs.readable())
-        with _open(root) as fd:
+        with kernel.directory(root) as fd:
             source, directory = bound(fd, mount.source or ".", place, stack, what=f"{mount.from_}:{mount.source}")
         if not mount.read_only:
             source = _scratch_copy(source, directory, work, stack)
@@ -102,7 +102,7 @@ def _from_context(mount: Mount, work: Work, place: Path, stack: contextlib.ExitS
             return bound(fd, item.path or ".", place, stack, what=mount.source)
     copy = work.shop.directory("bind")
     stack.callback(files.remove_tree, copy)
-    with _open(copy) as fd:
+    with kernel.directory(copy) as fd:
         target = Target(fd, Ownership())
         copier.copy([item], tree, target, "/tree/" if item.is_directory else "/file")
     return copy / ("tree" if item.is_directory else "file"), item.is_directory
@@ -114,7 +114,7 @@ def _opened_again(root: int) -> Iterator[int]:
 
     The context may have been opened, to look for its steps in the cache, before the build had its own.
     """
-    with _open(Path(os.readlink(f"/proc/self/fd/{root}"))) as fd:
+    with kernel.directory(Path(os.readlink(f"/proc/self/fd/{root}"))) as fd:
         if not os.path.samestat(os.fstat(fd), os.fstat(root)):
             raise SourceError("the build context was replaced during the build")
         yield fd
@@ -135,7 +135,7 @@ def bound(root: int, source: str, place: Path, stack: contextlib.ExitStack, *, w
             raise SourceError(f"the source {what} of a mount is neither a file nor a directory")
         place.mkdir() if stat.S_ISDIR(mode) else place.touch()
         kernel.mount(f"/proc/self/fd/{fd}", place, None, _FLAGS)
-        stack.callback(_unmount, place)
+        stack.callback(kernel.detach, place)
         return place, stat.S_ISDIR(mode)
     finally:
         os.close(fd)
@@ -169,7 +169,7 @@ def cache_directory(store: Path, name: str) -> Path:
 
 def _cache(mount: Mount, work: Work, place: Path, result: Prepared, stack: contextlib.ExitStack) -> None:
     root = result.caches[mount.id]
-    with _open(root) as fd:
+    with kernel.directory(root) as fd:
         if not os.listdir(fd):
             _fill(mount, work, fd, stack)
         target = Target(fd, Ownership((mount.uid, mount.gid)))
@@ -268,20 +268,6 @@ def _ssh(mount: Mount, work: Work, place: Path, result: Prepared, stack: context
 PREPARE = {"bind": _bind, "cache": _cache, "tmpfs": _tmpfs, "secret": _secret, "ssh": _ssh}
 
 
-@contextlib.contextmanager
-def _open(path: Path) -> Iterator[int]:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _unmount(place: Path) -> None:
-    with contextlib.suppress(OSError):
-        kernel.umount(place)
-
-
 # -- targets
 
 
@@ -289,7 +275,7 @@ def place(prepared: Prepared, rootfs: RootFs) -> list[Located]:
     """Where the image has the mounts' targets, or what it lacks of them; the mounts then name the real places."""
     if not prepared.points:
         return []
-    with rootfs.readable() as root, _open(root) as fd:
+    with rootfs.readable() as root, kernel.directory(root) as fd:
         located = [locate(fd, point) for point in prepared.points]
     prepared.mounts = [replace(m, destination=p.path) for m, p in zip(prepared.mounts, located, strict=True)]
     return located

@@ -75,7 +75,7 @@ class Mounter:
                 self.fuse = not self._executor.submit(self._mount, lowers, upper, work, root, step).result()
             if self.fuse:
                 stack.enter_context(self._mount_fuse(lowers, upper, work, root, step))
-            stack.callback(_unmount, root)
+            stack.callback(kernel.detach, root)
             yield Mounted(root, upper, named_whiteouts=self.fuse)
 
     def _mount(self, lowers: Sequence[Path], upper: Path, work: Path, root: Path, step: int | None) -> bool:
@@ -116,13 +116,8 @@ class Mounter:
             else:
                 raise OrcaError("fuse-overlayfs did not mount", hint="orca doctor says what is missing")
             yield
-            _unmount(root)
+            kernel.detach(root)
             process.wait()
-
-
-def _unmount(root: Path) -> None:
-    with contextlib.suppress(OSError):
-        kernel.umount(root)
 
 
 def copy_attributes(source: os.stat_result, target: Path) -> None:

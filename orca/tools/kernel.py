@@ -5,9 +5,11 @@ All raise OSError with the errno of the call. Paths go to the kernel as they are
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 CLONE_FS = 0x200
@@ -65,6 +67,12 @@ def umount(target: str | Path, flags: int = MNT_DETACH) -> None:
     _checked(_libc.umount2(os.fsencode(target), flags), target)
 
 
+def detach(target: str | Path) -> None:
+    """Unmount `target` if it is mounted: for the end of a lifetime, where nobody is left to be told."""
+    with contextlib.suppress(OSError):
+        umount(target)
+
+
 def unshare(flags: int) -> None:
     """unshare(2), for the calling thread."""
     _checked(_libc.unshare(flags))
@@ -95,3 +103,13 @@ def open_in_root(root_fd: int, path: str | bytes, flags: int = os.O_PATH, mode: 
         # EAGAIN: something in the tree was renamed while it was walked; the kernel asks to try again.
         if fd >= 0 or ctypes.get_errno() != 11:
             return _checked(fd, os.fsdecode(name))
+
+
+@contextlib.contextmanager
+def directory(path: Path) -> Iterator[int]:
+    """A descriptor of the directory `path` for as long as the block lasts."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
