@@ -22,8 +22,7 @@ from orca.events import Emit, ignore
 from orca.executor import bundle
 from orca.executor.copier import Target
 from orca.executor.network import Port, network
-from orca.executor.overlay import Mounter
-from orca.executor.rootfs import RootFs, Workshop
+from orca.executor.rootfs import RootFs, Workshop, workshop
 from orca.oci import platform as platforms
 from orca.oci.image import DEFAULT_PATH, ImageConfig
 from orca.oci.platform import Platform
@@ -106,7 +105,6 @@ def run(request: Request, platform: Platform, store: Store, runner: Runner, view
     An image that is not in the store is pulled, which `view` shows. SIGINT, SIGTERM and SIGHUP become
     the image's stop signal from the moment the container runs.
     """
-    store.sweep()
     with contextlib.ExitStack() as stack:
         shop = stack.enter_context(workshop(store, runner))
         image = find_image(request.image, platform, shop, view)
@@ -185,18 +183,6 @@ def _mode(root: int, path: str) -> int | None:
         return os.fstat(fd).st_mode
     finally:
         os.close(fd)
-
-
-@contextlib.contextmanager
-def workshop(store: Store, runner: Runner) -> Iterator[Workshop]:
-    """A scratch directory of the store with a tmpfs in it and a mounter; all gone at the end."""
-    with contextlib.ExitStack() as stack:
-        scratch = stack.enter_context(store.scratch())
-        volatile = scratch / "volatile"
-        volatile.mkdir()
-        kernel.mount("tmpfs", volatile, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0755")
-        stack.callback(kernel.detach, volatile)
-        yield Workshop(store, runner, stack.enter_context(Mounter(store.root / "snapshots", runner)), scratch, volatile)
 
 
 def root_of(image: Image, shop: Workshop) -> RootFs:

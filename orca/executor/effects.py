@@ -78,12 +78,12 @@ def copy_files(op: FileOp, work: Work) -> Changed:
     """COPY and ADD."""
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(_source(op, work))
-        items = work.build.items(op, source)
+        items = work.build.inputs.items(op, source)
         mounted, upper = stack.enter_context(work.rootfs.writable(work.number))
         fd = stack.enter_context(kernel.directory(mounted.root))
         before = mounted.upper.stat()
         owner = users.owner(fd, op.chown) if op.chown else None if op.from_ else (0, 0)
-        ownership = Ownership(owner, op.chmod, work.build.options.epoch)
+        ownership = Ownership(owner, op.chmod, work.build.options.naming.epoch)
         target = Target(fd, ownership)
         _write(op, items, source, target, work)
     return _result(mounted, upper, before)
@@ -98,7 +98,7 @@ def _write(op: FileOp, items: list[Item], source: Tree, target: Target, work: Wo
             if item not in plain:
                 archives.unpack(source, item, target, op.destination, work.shop.runner, chown=op.chown is not None)
     copier.copy(plain, source, target, op.destination)
-    now = int(time.time()) if work.build.options.epoch is None else work.build.options.epoch
+    now = int(time.time()) if work.build.options.naming.epoch is None else work.build.options.naming.epoch
     for doc in op.contents:
         into = op.destination.endswith("/") or target.is_directory(op.destination.lstrip("/") or ".")
         place = posixpath.join(op.destination, doc.name) if into else op.destination
@@ -117,7 +117,7 @@ def _warn_of_last(op: FileOp, items: list[Item], target: Target, work: Work) -> 
 def _source(op: FileOp, work: Work) -> Iterator[Tree]:
     """The tree that a COPY reads: the build context, a stage's root, an image's root."""
     if op.from_ is None:
-        yield work.build.context()
+        yield work.build.inputs.context()
         return
     rootfs = work.build.source_rootfs(op.from_, work.stage, work.shop, work.number)
     with rootfs.readable() as root, Tree(root, owners=True) as tree:

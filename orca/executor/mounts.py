@@ -95,8 +95,8 @@ def _from_context(mount: Mount, work: Work, place: Path, stack: contextlib.ExitS
     Where nothing is hidden and nothing may be written it is the context itself; else a copy, whose
     files are the container's root's, whoever has them outside.
     """
-    tree = work.build.context()
-    item = work.build.mount_item(mount, tree)
+    tree = work.build.inputs.context()
+    item = work.build.inputs.mount_item(mount, tree)
     if mount.read_only and not tree.has_rules:
         with _opened_again(tree.fd) as fd:
             return bound(fd, item.path or ".", place, stack, what=mount.source)

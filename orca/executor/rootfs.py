@@ -16,7 +16,7 @@ from orca.executor.overlay import Mounted, Mounter
 from orca.store import files
 from orca.store.layout import Image, Layout
 from orca.store.store import Store, base_snapshot
-from orca.tools import bounds, umoci
+from orca.tools import bounds, kernel, umoci
 from orca.tools.command import Process, Runner
 
 # Begins the names of snapshots that fuse-overlayfs wrote: to the kernel's overlay its whiteouts are files.
@@ -75,6 +75,23 @@ class Workshop:
             files.remove_tree(place)
             raise
         os.rename(place, self.store.root / "snapshots" / name)
+
+
+@contextlib.contextmanager
+def workshop(store: Store, runner: Runner) -> Iterator[Workshop]:
+    """A scratch directory of the store with a tmpfs in it and a mounter; all gone at the end.
+
+    Bundles, mount points and runc's state lie on the tmpfs: in memory, seen by nobody outside the sandbox.
+    """
+    store.sweep()
+    with contextlib.ExitStack() as stack:
+        scratch = stack.enter_context(store.scratch())
+        volatile = scratch / "volatile"
+        volatile.mkdir()
+        kernel.mount("tmpfs", volatile, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0755")
+        stack.callback(kernel.detach, volatile)
+        mounter = stack.enter_context(Mounter(store.root / "snapshots", runner))
+        yield Workshop(store, runner, mounter, scratch, volatile)
 
 
 def unpack_layers(image: Image, root: Path, layout: Layout, runner: Runner, step: int | None) -> None:

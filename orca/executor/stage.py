@@ -122,7 +122,7 @@ class StageBuilder:
             return Position(below.position.key, state, below.position.snapshots), True
         if self.stage.base.lower() == SCRATCH:
             return self._scratch(number)
-        image, cached = self.build.base_image(self.stage.base, self.stage.platform, self.shop, number)
+        image, cached = self.build.bases.image(self.stage.base, self.stage.platform, self.shop, number)
         self._manifest = image.descriptor
         self._triggers = image.config.onbuild
         key = step_key("", {"from": image.descriptor.digest, "platform": str(self.stage.platform)})
@@ -186,7 +186,7 @@ class StageBuilder:
         if not isinstance(op, FileOp):
             return {}
         if op.from_ is None:
-            return {"files": self.build.context_digest(op)}
+            return {"files": self.build.inputs.context_digest(op)}
         return {"source": self.build.source_key(op.from_, self.stage, self.shop)}
 
     def _take(self, record: StepRecord, step: Step) -> Position:
@@ -281,7 +281,7 @@ class StageBuilder:
             made = layer.commit(
                 commit.upper.fs, commit.upper.place / "pack", layout, entry, shop.runner,
                 root=commit.root_changed, named_whiteouts=commit.upper.named_whiteouts,
-                clamp=self.build.options.epoch, step=commit.number,
+                clamp=self.build.options.naming.epoch, step=commit.number,
             )  # fmt: skip
         if made is None or before != after:
             # The layer has brought the history entry, if there is one.

@@ -19,7 +19,9 @@ from typing import Any
 from orca.dockerfile import parser
 from orca.errors import OrcaError
 from orca.executor import sandbox
-from orca.executor.build import Build, Options
+from orca.executor.build import Build
+from orca.executor.options import Naming, Options
+from orca.executor.rootfs import workshop
 from orca.store.store import Store
 from orca.tools import kernel
 from orca.tools.command import Runner
@@ -116,8 +118,9 @@ def build(directory: Path) -> float:
 
 
 def _build(text: str, context: Path, tags: tuple[str, ...], store: Store, runner: Runner) -> int:
-    options = Options(parser.parse(text.encode(), "trial"), context, tags=tags)
-    return len(Build(options, store).run(runner).image.manifest.layers)
+    options = Options(parser.parse(text.encode(), "trial"), context, naming=Naming(tags=tags))
+    with workshop(store, runner) as shop:
+        return len(Build(options, store).run(shop).image.manifest.layers)
 
 
 def program(architecture: str) -> bytes:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from orca.cli.secrets import LIMIT, agents, secrets
+from orca.cli.flags.secrets import LIMIT, agents, secrets
 from orca.errors import NotYet, OrcaError, UsageError
 
 ENVIRON = {"TOKEN": "of the environment", "other": "o"}

@@ -19,8 +19,9 @@ from orca.dockerfile import parser
 from orca.errors import DockerfileError
 from orca.events import Event, LayerCommitted, StepFailed, StepFinished, StepStarted, ToolStarted
 from orca.executor import effects, rootfs
-from orca.executor.build import Build, Options
+from orca.executor.build import Build
 from orca.executor.effects import Changed, Work
+from orca.executor.options import Caching, Naming, Options
 from orca.executor.overlay import Mounter
 from orca.executor.rootfs import Upper, Workshop
 from orca.executor.stage import Miss, StageBuilder, StageResult
@@ -92,7 +93,8 @@ class Site:
 
     def build(self, text: str, *, no_cache: bool = False, look: bool = False) -> StageResult:
         options = Options(
-            parser.parse(text), self.context, platform=Platform("linux", "amd64"), no_cache=no_cache, epoch=0,
+            parser.parse(text), self.context, platform=Platform("linux", "amd64"),
+            naming=Naming(epoch=0), caching=Caching(no_cache=no_cache),
         )  # fmt: skip
         build = Build(options, self.maker.store, self.events.append)
         return StageBuilder(build, build.plan.target, None if look else self.shop).run()

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from orca.errors import NotYet, OrcaError, UsageError
-from orca.executor.build import read_small
+from orca.executor.inputs import read_small
 
 LIMIT = 500 * 1024
 """Bytes of one secret, as BuildKit has it."""

@@ -1,0 +1,152 @@
+"""Options: what is built: the context, the Dockerfile, its arguments."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orca.dockerfile import parser as dockerfiles
+from orca.dockerfile.instructions import Dockerfile
+from orca.errors import NotYet, UsageError
+from orca.events import Warned
+from orca.executor.inputs import read_small
+from orca.oci import platform as platforms
+from orca.oci.platform import Platform
+from orca.plan.scope import PROXIES
+
+TITLE = "what is built"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a build begins with. `warnings` are worth telling before it begins."""
+
+    dockerfile: Dockerfile
+    context: Path | None
+    ignore_file: Path | None
+    target: str | None
+    platform: Platform
+    build_args: Mapping[str, str]
+    proxies: Mapping[str, str]
+    warnings: tuple[Warned, ...]
+
+
+def declare(add: Callable[..., Any]) -> None:
+    """Add the options to a parser's group."""
+    add("context", metavar="CONTEXT", nargs="?", help="the directory that COPY and ADD read from")
+    add("-f", "--file", metavar="FILE", help="the Dockerfile (default CONTEXT/Dockerfile; - for standard input)")
+    add("--target", metavar="STAGE", help="build this stage, not the last one")
+    add("--build-arg", action="append", default=[], metavar="NAME[=VALUE]",
+        help="set an ARG; without =VALUE, from the environment")  # fmt: skip
+    add("--platform", metavar="OS/ARCH", help="the platform to build for")
+
+
+def read(given: argparse.Namespace, environ: Mapping[str, str]) -> Source:
+    """The options as a value; the Dockerfile is read and parsed. Raises UsageError, DockerfileError."""
+    context, dockerfile_path = _places(given)
+    text = sys.stdin.buffer.read() if dockerfile_path is None else read_small(dockerfile_path, 16 << 20)
+    name = "Dockerfile" if dockerfile_path is None else os.path.normpath(dockerfile_path)
+    dockerfile = dockerfiles.parse(text, name)
+    build_args, unset = _build_args(given.build_arg, environ)
+    return Source(
+        dockerfile,
+        context,
+        _ignore_file(context, dockerfile_path),
+        given.target,
+        platforms.parse(_one_platform(given.platform)) if given.platform else platforms.host(),
+        build_args,
+        {name: environ[name] for name in sorted(PROXIES) if environ.get(name)},
+        (*_warnings(dockerfile), *unset, *_unused_args(dockerfile, build_args)),
+    )
+
+
+def _places(given: argparse.Namespace) -> tuple[Path | None, Path | None]:
+    """The context's directory and the Dockerfile's path (None: standard input)."""
+    if given.context is None:
+        raise UsageError("which directory is the build context?", hint="orca build . uses this one")
+    if given.context == "-" or "://" in given.context or given.context.startswith("git@"):
+        raise NotYet(f"a build context from {given.context!r} is not supported yet", hint="give a directory")
+    context = Path(given.context)
+    if not context.is_dir():
+        kind = "is not a directory" if context.exists() else "does not exist"
+        raise UsageError(f"the build context {given.context} {kind}", hint="give the directory that COPY reads from")
+    if given.file == "-":
+        return context, None
+    if given.file is not None:
+        found = Path(given.file)
+        return context, found if found.exists() or not (context / given.file).exists() else context / given.file
+    for name in ("Dockerfile", "dockerfile", "Containerfile"):
+        if os.path.lexists(context / name):
+            return context, _inside(context, name, "; -f FILE names one that is elsewhere")
+    raise UsageError(f"there is no Dockerfile in {given.context}", hint="name it with -f FILE")
+
+
+def _ignore_file(context: Path | None, dockerfile: Path | None) -> Path | None:
+    """`<Dockerfile>.dockerignore` beside the Dockerfile, else the context's .dockerignore."""
+    if dockerfile is not None:
+        beside = dockerfile.with_name(f"{dockerfile.name}.dockerignore")
+        if os.path.lexists(beside):
+            return _inside(beside.parent, beside.name)
+    if context is not None and os.path.lexists(context / ".dockerignore"):
+        return _inside(context, ".dockerignore")
+    return None
+
+
+def _inside(directory: Path, name: str, otherwise: str = "") -> Path:
+    """A file of the context (of a Dockerfile's directory) that may be a link, but not one that leads out of it."""
+    path = directory / name
+    try:
+        inside = path.resolve().is_relative_to(directory.resolve())
+    except (OSError, RuntimeError) as error:  # links in a circle
+        raise UsageError(f"{name} is a link that leads nowhere", hint=f"replace it by a file{otherwise}") from error
+    if not inside:
+        raise UsageError(
+            f"{name} is a link that leads out of the build context", hint=f"replace it by a file{otherwise}"
+        )
+    return path
+
+
+def _build_args(words: Sequence[str], environ: Mapping[str, str]) -> tuple[dict[str, str], list[Warned]]:
+    result, unset = {}, []
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not name:
+            raise UsageError(f"--build-arg {word!r} has no name", hint="write NAME=VALUE")
+        if equals:
+            result[name] = value
+        elif name in environ:
+            result[name] = environ[name]
+        else:
+            unset.append(Warned(f"--build-arg {name} is not in the environment, so it is not set"))
+    return result, unset
+
+
+def _unused_args(source: Dockerfile, build_args: Mapping[str, str]) -> list[Warned]:
+    """Build arguments that no ARG declares: nothing will see them."""
+    from orca.dockerfile.instructions import Arg
+
+    declared = {name for found in source.instructions if isinstance(found, Arg) for name, _ in found.pairs}
+    known = declared | PROXIES | {"SOURCE_DATE_EPOCH"}
+    return [
+        Warned(f"--build-arg {name} is not used", hint=f"declare it: ARG {name}")
+        for name in build_args
+        if name not in known and not name.startswith(("TARGET", "BUILD"))
+    ]
+
+
+def _one_platform(text: str) -> str:
+    if "," in text:
+        raise NotYet("several platforms at once are not supported yet", hint="build them one by one")
+    return text
+
+
+def _warnings(source: Dockerfile) -> list[Warned]:
+    return [
+        Warned(f"{found.rule}: {found.message}", location=dockerfiles.location(source, found.span))
+        for found in source.warnings
+    ]

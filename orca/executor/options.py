@@ -1,0 +1,76 @@
+"""What a build is asked to do, as values. Each group of `cli/flags` fills one of these."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orca.dockerfile.instructions import Dockerfile
+from orca.oci import platform as platforms
+from orca.oci.platform import Platform
+from orca.store.layout import Image
+
+
+@dataclass(frozen=True)
+class Naming:
+    """What the finished image says of itself. `tags` are full names; `epoch` is SOURCE_DATE_EPOCH."""
+
+    tags: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    epoch: int | None = None
+
+
+@dataclass(frozen=True)
+class Running:
+    """What RUN gets, and what holds it."""
+
+    network: str = "default"
+    hosts: tuple[tuple[str, str], ...] = ()
+    secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    agents: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Caching:
+    """What may be taken from before. `pull` is one of sources.images.POLICIES."""
+
+    no_cache: bool = False
+    pull: str = "missing"
+
+
+@dataclass(frozen=True)
+class Options:
+    """A build of one platform.
+
+    `in_order` gives up all overlap, for those who want to read along.
+    """
+
+    dockerfile: Dockerfile
+    context: Path | None
+    ignore_file: Path | None = None
+    target: str | None = None
+    platform: Platform = field(default_factory=platforms.host)
+    build_args: Mapping[str, str] = field(default_factory=dict)
+    proxies: Mapping[str, str] = field(default_factory=dict)
+    jobs: int = 0
+    in_order: bool = False
+    naming: Naming = Naming()
+    running: Running = Running()
+    caching: Caching = Caching()
+
+
+@dataclass(frozen=True)
+class Result:
+    """A built image, in the store."""
+
+    image: Image
+    cached: int
+    steps: int
+    seconds: float
+
+
+def rfc3339(seconds: float) -> str:
+    """A time as image configs write it, in whole seconds of UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
