@@ -22,7 +22,7 @@ from orca.dispatch.settings import Settings
 from orca.dispatch.state import State
 from orca.dockerfile import parser
 from orca.dockerfile.instructions import Instruction
-from orca.errors import DockerfileError, Interrupted, NotYet, OrcaError
+from orca.errors import DockerfileError, Interrupted, NotYet, OrcaError, UsageError
 from orca.events import BuildFinished, BuildStarted, Emit, Event, StepFailed, Warned, ignore
 from orca.executor.bases import Bases
 from orca.executor.finish import finish
@@ -188,6 +188,15 @@ class Build:
         """The cached step, unless this build must not use the cache."""
         return None if self.options.caching.no_cache else self.store.step(key)
 
+    def wanted_anew(self, stage: Stage) -> bool:
+        """Did --no-cache-filter name this stage?"""
+        return bool({stage.name, str(stage.index)} & self.options.caching.no_cache_stages)
+
+    def is_anew(self, word: str, stage: Stage, shop: Workshop | None) -> bool:
+        """Is what `--from=word` means a stage that had to be carried out anew?"""
+        index = self.plan.find(word, stage.index) if self.options.caching.no_cache_stages else None
+        return index is not None and self.stage_result(index, shop).anew
+
     def mount_keys(self, op: ExecOp, stage: Stage, shop: Workshop | None) -> list[str]:
         """What a RUN depends on through its bind mounts. What a cache, a secret or an agent holds does not count."""
         keys = []
@@ -282,13 +291,25 @@ def prepare(options: Options) -> tuple[Settings, Plan]:
         options.dockerfile,
         global_args,
         given=options.build_args,
-        predefined=scopes.platform_args(options.platform, platforms.host()),
+        predefined=scopes.predefined(options.platform, platforms.host(), options.naming.epoch),
         proxies=options.proxies,
     )
     plan = make_plan(options.dockerfile, scope, target=options.target, platform=options.platform)
+    check_stage_names(options)
     settings = Settings(scope, options.running.network, options.running.hosts)
     refuse_early(plan, settings)
     return settings, plan
+
+
+def check_stage_names(options: Options) -> None:
+    """--no-cache-filter names stages that are there. Raises UsageError."""
+    if not options.caching.no_cache_stages:
+        return
+    _, stages = split(options.dockerfile)
+    there = {name for index, (origin, _) in enumerate(stages) for name in (origin.stage, str(index)) if name}
+    for name in sorted(options.caching.no_cache_stages - there):
+        hint = f"it has: {', '.join(origin.stage for origin, _ in stages if origin.stage) or f'0 to {len(stages) - 1}'}"
+        raise UsageError(f"--no-cache-filter: no stage {name!r} in the Dockerfile", hint=hint)
 
 
 def refuse_early(plan: Plan, settings: Settings) -> None:

@@ -31,11 +31,20 @@ class CopyError(OrcaError):
 
 @dataclass(frozen=True)
 class Ownership:
-    """`owner` None keeps the sources' own; `mode` None keeps theirs; `clamp` is SOURCE_DATE_EPOCH."""
+    """`owner` None keeps the sources' own; `mode` None keeps theirs; `clamp` is SOURCE_DATE_EPOCH.
+
+    With `level`, every time is that, not only a later one: times in a build context are a checkout's accident.
+    """
 
     owner: tuple[int, int] | None = (0, 0)
     mode: int | None = None
     clamp: int | None = None
+    level: bool = False
+
+    def seconds_of(self, entry: Entry) -> int:
+        """The modification time that the copy gets."""
+        own = entry.mtime_ns // _SECOND
+        return own if self.clamp is None else self.clamp if self.level else min(own, self.clamp)
 
     def owner_of(self, entry: Entry) -> tuple[int, int]:
         return self.owner or (entry.uid, entry.gid)
@@ -276,9 +285,7 @@ class _Copier:
         self._set_time(fd, entry)
 
     def _set_time(self, fd: int, entry: Entry) -> None:
-        seconds = entry.mtime_ns // _SECOND
-        if self.ownership.clamp is not None:
-            seconds = min(seconds, self.ownership.clamp)
+        seconds = self.ownership.seconds_of(entry)
         os.utime(fd, ns=(seconds * _SECOND, seconds * _SECOND))
 
     def entry(self, entry: Entry, directory: int, name: str, place: int, new_name: str) -> None:
@@ -287,7 +294,7 @@ class _Copier:
             self._make_room(place, new_name, entry)
             os.symlink(entry.digest, new_name, dir_fd=place)
             os.chown(new_name, *self.ownership.owner_of(entry), dir_fd=place, follow_symlinks=False)
-            seconds = entry.mtime_ns // _SECOND * _SECOND
+            seconds = self.ownership.seconds_of(entry) * _SECOND
             os.utime(new_name, ns=(seconds, seconds), dir_fd=place, follow_symlinks=False)
             return
         if entry.identity is not None and self._linked(entry, place, new_name):

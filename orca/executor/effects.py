@@ -21,8 +21,9 @@ from orca.errors import RunFailed
 from orca.events import Warned
 from orca.executor import archives, bundle, copier, mounts, users
 from orca.executor.copier import Ownership, Target
-from orca.executor.layer import is_empty
+from orca.executor.layer import changes, is_empty
 from orca.executor.network import network
+from orca.executor.options import Naming
 from orca.executor.overlay import Mounted
 from orca.executor.rootfs import RootFs, Upper, Workshop, same_directory
 from orca.plan.stages import Stage
@@ -62,6 +63,19 @@ def _result(mounted: Mounted, upper: Upper, before: os.stat_result) -> Changed:
     return upper, root_changed
 
 
+def clamp_times(upper: Upper, naming: Naming) -> None:
+    """With an epoch, the files of a finished step get the times that its layer will say.
+
+    Else the next step would see other times than it does when this one comes from the cache.
+    """
+    if naming.epoch is None:
+        return
+    for change in changes(upper.fs, named_whiteouts=upper.named_whiteouts):
+        path = upper.fs / change.path
+        if not change.marker and (naming.exact_times or path.lstat().st_mtime > naming.epoch):
+            os.utime(path, (naming.epoch, naming.epoch), follow_symlinks=False)
+
+
 def make_directory(op: DirectoryOp, work: Work) -> Changed:
     """WORKDIR: an existing directory is left alone; new ones belong to the current user."""
     with work.rootfs.readable() as existing, kernel.directory(existing) as fd:
@@ -83,7 +97,7 @@ def copy_files(op: FileOp, work: Work) -> Changed:
         fd = stack.enter_context(kernel.directory(mounted.root))
         before = mounted.upper.stat()
         owner = users.owner(fd, op.chown) if op.chown else None if op.from_ else (0, 0)
-        ownership = Ownership(owner, op.chmod, work.build.options.naming.epoch)
+        ownership = Ownership(owner, op.chmod, work.build.options.naming.epoch, level=op.from_ is None)
         target = Target(fd, ownership)
         _write(op, items, source, target, work)
     return _result(mounted, upper, before)

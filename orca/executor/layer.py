@@ -126,13 +126,16 @@ def commit(
     root: bool = False,
     named_whiteouts: bool = False,
     clamp: int | None = None,
+    exact: bool = False,
     step: int | None = None,
 ) -> Descriptor:
     """Make the layer and add it to the image `step` of `layout`; returns the layer's descriptor."""
     scratch.mkdir()
     try:
         listing = write_listing(upper, scratch, root=root, named_whiteouts=named_whiteouts)
-        runner.pipeline(tar.create(upper, listing, clamp=clamp), umoci.add_layer(layout.path, entry), step=step)
+        runner.pipeline(
+            tar.create(upper, listing, clamp=clamp, exact=exact), umoci.add_layer(layout.path, entry), step=step
+        )
     finally:
         files.remove_tree(scratch)
     return layout.image(layout.index()[umoci.TAG]).manifest.layers[-1]

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from orca.dockerfile.instructions import Dockerfile
 from orca.oci import platform as platforms
@@ -15,11 +16,21 @@ from orca.store.layout import Image
 
 @dataclass(frozen=True)
 class Naming:
-    """What the finished image says of itself. `tags` are full names; `epoch` is SOURCE_DATE_EPOCH."""
+    """What the finished image says of itself. `tags` are full names; `epoch` is SOURCE_DATE_EPOCH.
+
+    No time that a build with an epoch writes is later; with `exact_times` none is earlier either.
+    """
 
     tags: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     epoch: int | None = None
+    exact_times: bool = False
+
+    def ingredients(self) -> dict[str, Any]:
+        """What the times of a step depend on: one that was made under another clock is another step."""
+        if self.epoch is None:
+            return {}
+        return {"epoch": self.epoch, **({"exact": True} if self.exact_times else {})}
 
 
 @dataclass(frozen=True)
@@ -34,10 +45,14 @@ class Running:
 
 @dataclass(frozen=True)
 class Caching:
-    """What may be taken from before. `pull` is one of sources.images.POLICIES."""
+    """What may be taken from before. `pull` is one of sources.images.POLICIES.
+
+    `no_cache_stages` are names (lower case) and numbers of stages that are carried out anew.
+    """
 
     no_cache: bool = False
     pull: str = "missing"
+    no_cache_stages: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -52,12 +52,16 @@ class Position:
 
 @dataclass(frozen=True)
 class StageResult:
-    """A finished stage. `image` is as umoci left it: fields that umoci does not know are in the state."""
+    """A finished stage. `image` is as umoci left it: fields that umoci does not know are in the state.
+
+    `anew` says that it had to be carried out anew, by --no-cache-filter: so has whoever reads it.
+    """
 
     position: Position
     manifest: Descriptor
     rootfs: RootFs | None
     cached: int
+    anew: bool = False
 
 
 class StageBuilder:
@@ -68,6 +72,7 @@ class StageBuilder:
         self.stage = stage
         self.shop = shop
         self.cached = 0
+        self._anew = build.wanted_anew(stage)
         self._manifest: Descriptor | None = None
         self._rootfs: RootFs | None = None
         self._layout: Layout | None = None
@@ -90,7 +95,7 @@ class StageBuilder:
             if self._queue is not None:
                 self._queue.shutdown(wait=True, cancel_futures=True)
         assert self._manifest is not None
-        return StageResult(position, self._manifest, self._rootfs, self.cached)
+        return StageResult(position, self._manifest, self._rootfs, self.cached, self._anew)
 
     def _instructions(self, position: Position) -> Iterator[tuple[int, Instruction]]:
         """The base's ONBUILD triggers, then the stage's own instructions, with their step numbers."""
@@ -116,6 +121,7 @@ class StageBuilder:
         if isinstance(self.stage.base, int):
             below = self.build.stage_result(self.stage.base, self.shop)
             self._manifest, self._rootfs = below.manifest, below.rootfs
+            self._anew |= below.anew
             self._triggers = below.position.state.config.onbuild
             state = below.position.state
             state = replace(state, config=replace(state.config, onbuild=()), cmd_set=False)
@@ -163,8 +169,10 @@ class StageBuilder:
             step = table.translate(instruction, before.state, self.build.settings)
             self._tell_start(number, instruction, step.op.describe())
             ingredients = {**step.op.ingredients(), "history": step.history, **self._extra(step.op)}
+            ingredients |= self.build.options.naming.ingredients()
             key = step_key(before.key, ingredients)
-            record = self.build.lookup(key, self.stage)
+            self._anew = self._anew or self._reads_anew(step.op)
+            record = None if self._anew else self.build.lookup(key, self.stage)
             if record is not None:
                 position = self._take(record, step)
             else:
@@ -189,6 +197,11 @@ class StageBuilder:
             return {"files": self.build.inputs.context_digest(op)}
         return {"source": self.build.source_key(op.from_, self.stage, self.shop)}
 
+    def _reads_anew(self, op: Op) -> bool:
+        """Does this step read a stage that had to be carried out anew?"""
+        words = [mount.from_ for mount in op.mounts] if isinstance(op, ExecOp) else [getattr(op, "from_", None)]
+        return any(self.build.is_anew(word, self.stage, self.shop) for word in words if word is not None)
+
     def _take(self, record: StepRecord, step: Step) -> Position:
         """Go on from a cached step."""
         self._settle()
@@ -212,6 +225,7 @@ class StageBuilder:
             work = effects.Work(self.build, self.stage, shop, rootfs, number)
             upper, root_changed = effects.EFFECTS[type(step.op)](step.op, work)
             if upper is not None:
+                effects.clamp_times(upper, self.build.options.naming)
                 self._rootfs = rootfs.with_upper(upper)
             snapshots = self._rootfs.names if self._rootfs else ()
         after = Position(key, step.state, snapshots)
@@ -281,7 +295,7 @@ class StageBuilder:
             made = layer.commit(
                 commit.upper.fs, commit.upper.place / "pack", layout, entry, shop.runner,
                 root=commit.root_changed, named_whiteouts=commit.upper.named_whiteouts,
-                clamp=self.build.options.naming.epoch, step=commit.number,
+                clamp=self.build.options.naming.epoch, exact=self.build.options.naming.exact_times, step=commit.number,
             )  # fmt: skip
         if made is None or before != after:
             # The layer has brought the history entry, if there is one.

@@ -35,6 +35,12 @@ def platform_args(target: Platform, build: Platform) -> dict[str, str]:
     }
 
 
+def predefined(target: Platform, build: Platform, epoch: int | None) -> dict[str, str]:
+    """The ARGs that a stage gets by name alone: the platforms', and SOURCE_DATE_EPOCH where there is one."""
+    times = {} if epoch is None else {"SOURCE_DATE_EPOCH": str(epoch)}
+    return {**platform_args(target, build), **times}
+
+
 @dataclass(frozen=True)
 class Scope:
     """What is the same for all instructions of one build.

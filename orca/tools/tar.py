@@ -7,13 +7,13 @@ from pathlib import Path
 from orca.tools.command import Command
 
 
-def create(root: Path, listing: Path, *, clamp: int | None = None) -> Command:
+def create(root: Path, listing: Path, *, clamp: int | None = None, exact: bool = False) -> Command:
     """The entries that `listing` names (NUL after each, in order) below `root`, as a tar on standard output.
 
     Whole-second times, numeric owners, no access or change times; overlay's own attributes stay out.
-    `clamp` is SOURCE_DATE_EPOCH: no time is later.
+    `clamp` is SOURCE_DATE_EPOCH: no time is later; with `exact`, all are that.
     """
-    times = (f"--mtime=@{clamp}", "--clamp-mtime") if clamp is not None else ()
+    times = () if clamp is None else (f"--mtime=@{clamp}",) if exact else (f"--mtime=@{clamp}", "--clamp-mtime")
     return Command(
         (
             "tar", "--create", "--file=-", "--format=posix",

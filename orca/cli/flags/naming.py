@@ -17,6 +17,14 @@ TITLE = "the image"
 def declare(add: Callable[..., Any]) -> None:
     """Add the options to a parser's group."""
     add("-t", "--tag", action="append", default=[], metavar="NAME", help="name the image (may be given again)")
+    add(
+        "--source-date-epoch",
+        metavar="SECONDS",
+        help="no time in the image is later, and nothing in it depends on the clock (default $SOURCE_DATE_EPOCH)",
+    )
+    add("--timestamp", metavar="SECONDS", help="every time that the build writes is this one")
+    add("--rewrite-timestamp", action="store_true",
+        help="files in layers too: always done where there is an epoch, and an error where there is none")  # fmt: skip
     add("--label", action="append", default=[], metavar="NAME=VALUE", help="add a label to the image")
 
 
@@ -25,14 +33,29 @@ def read(given: argparse.Namespace, environ: Mapping[str, str]) -> Naming:
     return Naming(
         tags=tuple(dict.fromkeys(str(reference.local(tag)) for tag in given.tag)),
         labels=pairs(given.label, "--label"),
-        epoch=_epoch(environ),
+        epoch=_epoch(given, environ),
+        exact_times=given.timestamp is not None,
     )
 
 
-def _epoch(environ: Mapping[str, str]) -> int | None:
-    text = environ.get("SOURCE_DATE_EPOCH", "")
-    if not text:
+def _epoch(given: argparse.Namespace, environ: Mapping[str, str]) -> int | None:
+    """Seconds since 1970, from the nearest place that says. Raises UsageError."""
+    if given.timestamp is not None and given.source_date_epoch is not None:
+        raise UsageError("--timestamp and --source-date-epoch exclude each other", hint="give one of them")
+    name = "SOURCE_DATE_EPOCH"
+    build_args = [word.removeprefix(f"{name}=") for word in given.build_arg if word.startswith(f"{name}=")]
+    places = (
+        ("--timestamp", given.timestamp),
+        ("--source-date-epoch", given.source_date_epoch),
+        (f"--build-arg {name}", (build_args or [None])[-1]),
+        (name, environ.get(name) or None),
+    )
+    where, text = next(((where, text) for where, text in places if text is not None), ("", None))
+    if text is None:
+        if given.rewrite_timestamp:
+            raise UsageError("--rewrite-timestamp: to which time?", hint="give --source-date-epoch=SECONDS too")
         return None
     if not text.isascii() or not text.isdigit() or len(text) > 11:
-        raise UsageError(f"SOURCE_DATE_EPOCH is not a number of seconds: {text[:40]!r}")
+        hint = "seconds since 1970: git log -1 --format=%ct prints those of the last commit"
+        raise UsageError(f"{where} is not a number of seconds: {text[:40]!r}", hint=hint)
     return int(text)
