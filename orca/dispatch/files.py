@@ -11,7 +11,10 @@ from orca.dispatch.ops import DirectoryOp, FileOp, Step
 from orca.dispatch.settings import Settings
 from orca.dispatch.state import State
 from orca.dockerfile import instructions as i
-from orca.dockerfile import words
+from orca.dockerfile import modes, words
+from orca.dockerfile.glob import GlobError
+from orca.dockerfile.ignore import IgnoreRules
+from orca.dockerfile.modes import Mode
 from orca.dockerfile.parser import location
 from orca.errors import NotYet
 
@@ -45,15 +48,26 @@ def _not_yet(at: i.Instruction, settings: Settings, what: str) -> NotYet:
     )  # fmt: skip
 
 
-def _mode(text: str | None, at: i.Instruction, state: State, settings: Settings) -> int | None:
-    if text is None:
-        return None
-    word = settings.scope.expand(text, state.lookup, at)
-    if re.fullmatch(r"[0-7]{1,5}", word) and int(word, 8) <= 0o7777:
-        return int(word, 8)
-    if re.fullmatch(r"[ugoa]*[-+=][rwxXst]*(,[ugoa]*[-+=][rwxXst]*)*", word):
-        raise _not_yet(at, settings, f"the symbolic mode --chmod={word}")
-    raise settings.scope.error(f"bad mode --chmod={word}", at, "write an octal mode such as 644 or 0755")
+def _mode(text: str | None, at: i.Instruction, state: State, settings: Settings) -> tuple[str, Mode | None]:
+    """--chmod as history shows it, and the mode that it means."""
+    word = "" if text is None else settings.scope.expand(text, state.lookup, at)
+    if not word:
+        return "", None
+    try:
+        return word, modes.parse(word)
+    except modes.ModeError:
+        hint = "write an octal mode such as 644 or 0755, or a symbolic one such as u=rwX,go=rX"
+        raise settings.scope.error(f"bad mode --chmod={word[:80]}", at, hint) from None
+
+
+def _exclude(patterns: Sequence[str], at: i.Instruction, state: State, settings: Settings) -> tuple[str, ...]:
+    """The patterns of --exclude, which must be ones."""
+    found = tuple(settings.scope.expand(pattern, state.lookup, at) for pattern in patterns)
+    try:
+        IgnoreRules.of(found)
+    except GlobError as error:
+        raise settings.scope.error(f"bad pattern of --exclude: {error.message}", at, error.hint) from error
+    return found
 
 
 def _contents(docs: Sequence[i.Heredoc], at: i.Instruction, state: State, settings: Settings) -> tuple[i.Heredoc, ...]:
@@ -71,7 +85,8 @@ def _expand_body(body: str, at: i.Instruction, state: State, settings: Settings)
         raise settings.scope.error(error.message, at, error.hint) from error
 
 
-def _file_op(instruction: i.Copy | i.Add, state: State, settings: Settings, *, unpack: bool) -> FileOp:
+def _file_op(instruction: i.Copy | i.Add, state: State, settings: Settings, *, unpack: bool | None) -> Step:
+    """COPY or ADD."""
     expand = settings.scope.expand
     sources = tuple(expand(word, state.lookup, instruction) for word in instruction.sources)
     if not all(sources):
@@ -79,54 +94,52 @@ def _file_op(instruction: i.Copy | i.Add, state: State, settings: Settings, *, u
     target = expand(instruction.destination, state.lookup, instruction)
     if not target:
         raise settings.scope.error("the destination is empty after its variables were expanded", instruction)
-    contents = _contents(instruction.heredocs, instruction, state, settings)
     chown = None if instruction.chown is None else expand(instruction.chown, state.lookup, instruction)
-    return FileOp(
+    shown, mode = _mode(instruction.chmod, instruction, state, settings)
+    op = FileOp(
         sources,
         absolute(target, state.config.working_dir),
-        contents,
+        _contents(instruction.heredocs, instruction, state, settings),
         chown=chown or None,
-        chmod=_mode(instruction.chmod, instruction, state, settings),
+        chmod=mode,
         unpack=unpack,
+        link=instruction.link,
+        parents=isinstance(instruction, i.Copy) and instruction.parents,
+        exclude=_exclude(instruction.exclude, instruction, state, settings),
     )
+    return Step(instruction, op, state, _history(instruction.keyword, op, shown))
 
 
-def _history(keyword: str, flags: Sequence[tuple[str, str | None]], op: FileOp) -> str:
-    shown = [f"--{name}={text}" for name, text in flags if text is not None]
+def _history(keyword: str, op: FileOp, mode: str) -> str:
+    """As BuildKit writes it: --from and --link are not shown."""
+    flags = [("chown", op.chown), ("chmod", mode), *(("exclude", pattern) for pattern in op.exclude)]
+    parents = ["--parents"] if op.parents else []
+    shown = [f"--{name}={text}" for name, text in flags if text]
     docs = [f"<<{doc.name}" for doc in op.contents]
-    return " ".join([keyword, *shown, *op.sources, *docs, op.destination, "# orca"])
+    return " ".join([keyword, *parents, *shown, *op.sources, *docs, op.destination, "# orca"])
 
 
-def _refuse(instruction: i.Copy | i.Add, settings: Settings, flags: Sequence[tuple[str, object]]) -> None:
+def _refuse(instruction: i.Add, settings: Settings, flags: Sequence[tuple[str, object]]) -> None:
     for name, value in flags:
         if value not in (None, False, ()):
             raise _not_yet(instruction, settings, f"{instruction.keyword} --{name}")
 
 
 def copy(instruction: i.Copy, state: State, settings: Settings) -> Step:
-    _refuse(
-        instruction,
-        settings,
-        [("link", instruction.link), ("parents", instruction.parents), ("exclude", instruction.exclude)],
-    )
-    op = replace(_file_op(instruction, state, settings, unpack=False), from_=instruction.from_)
-    flags = [("from", instruction.from_), ("chown", op.chown), ("chmod", instruction.chmod)]
-    return Step(instruction, op, state, _history("COPY", flags, op))
+    step = _file_op(instruction, state, settings, unpack=False)
+    assert isinstance(step.op, FileOp)
+    return replace(step, op=replace(step.op, from_=instruction.from_))
 
 
 def add(instruction: i.Add, state: State, settings: Settings) -> Step:
     _refuse(
         instruction,
         settings,
-        [
-            ("link", instruction.link), ("exclude", instruction.exclude), ("checksum", instruction.checksum),
-            ("keep-git-dir", instruction.keep_git_dir),
-        ],
-    )  # fmt: skip
-    if instruction.unpack is not None:
-        raise _not_yet(instruction, settings, "ADD --unpack")
-    op = _file_op(instruction, state, settings, unpack=True)
-    for source in op.sources:
+        [("checksum", instruction.checksum), ("keep-git-dir", instruction.keep_git_dir)],
+    )
+    step = _file_op(instruction, state, settings, unpack=instruction.unpack)
+    assert isinstance(step.op, FileOp)
+    for source in step.op.sources:
         if _URL.match(source):
             raise _not_yet(instruction, settings, f"ADD from {source.split('?')[0][:80]}")
-    return Step(instruction, op, state, _history("ADD", [("chown", op.chown), ("chmod", instruction.chmod)], op))
+    return step

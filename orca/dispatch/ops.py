@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from orca.dispatch.state import State
+from orca.dockerfile import modes
 from orca.dockerfile.instructions import Heredoc, Instruction
+from orca.dockerfile.modes import Mode
 from orca.dockerfile.mounts import Mount
 
 
@@ -55,7 +57,10 @@ class FileOp(Op):
     """COPY and ADD. `sources` are expanded patterns; `destination` is absolute, its final slash kept.
 
     `from_` is a stage's name or number or an image, None for the build context. `contents` are the
-    heredocs with their bodies expanded. `unpack` is ADD's way with local archives.
+    heredocs with their bodies expanded. `unpack` is ADD's way with archives: None unpacks local ones
+    and leaves downloaded ones alone, as ADD does by itself. `link` makes the layer as if into an empty
+    root. With `parents` a source keeps its directories, those above a `/./` excepted. `exclude` are
+    ignore rules that count from each source.
     """
 
     sources: tuple[str, ...]
@@ -63,13 +68,19 @@ class FileOp(Op):
     contents: tuple[Heredoc, ...] = ()
     from_: str | None = None
     chown: str | None = None
-    chmod: int | None = None
-    unpack: bool = False
+    chmod: Mode | None = None
+    unpack: bool | None = False
+    link: bool = False
+    parents: bool = False
+    exclude: tuple[str, ...] = ()
 
     def describe(self) -> str:
         where = f"from {self.from_}" if self.from_ else "from the build context"
         what = ", ".join([*self.sources, *(f"<<{doc.name}" for doc in self.contents)])
-        archives = " Archives among them are unpacked." if self.unpack else ""
+        archives = "" if self.unpack is False else " Archives among them are unpacked."
+        if self.link:
+            way = f"{what} {where} is written to {self.destination} of an empty root"
+            return f"{way}; the layer fits on any base image.{archives}"
         way = f"{what} {where} is written through an overlay to {self.destination}"
         return f"{way}; what is new becomes a layer.{archives}"
 
@@ -80,8 +91,11 @@ class FileOp(Op):
             "contents": [[doc.name, doc.body] for doc in self.contents],
             "from": self.from_,
             "chown": self.chown,
-            "chmod": self.chmod,
-            "unpack": self.unpack,
+            "chmod": modes.written(self.chmod),
+            "unpack": self.unpack is not False,
+            **({"link": True} if self.link else {}),
+            **({"parents": True} if self.parents else {}),
+            **({"exclude": list(self.exclude)} if self.exclude else {}),
         }
 
 

@@ -14,6 +14,7 @@ import tarfile
 from collections.abc import Iterator
 from typing import IO, Self
 
+from orca.dockerfile import modes
 from orca.executor.copier import CopyError, Target
 from orca.sources.tree import Item, Tree
 from orca.tools import bounds, kernel
@@ -186,7 +187,8 @@ def _owner(member: tarfile.TarInfo, target: Target, *, chown: bool) -> tuple[int
 def _finish(member: tarfile.TarInfo, parent: int, name: str, target: Target, *, chown: bool) -> None:
     os.chown(name, *_owner(member, target, chown=chown), dir_fd=parent, follow_symlinks=False)
     if not member.issym():
-        os.chmod(name, member.mode & 0o7777 if target.ownership.mode is None else target.ownership.mode, dir_fd=parent)
+        mode = modes.applied(target.ownership.mode, member.mode & 0o7777, directory=False)
+        os.chmod(name, mode, dir_fd=parent)
     os.utime(name, (int(member.mtime), int(member.mtime)), dir_fd=parent, follow_symlinks=False)
 
 

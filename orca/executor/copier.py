@@ -14,6 +14,8 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from orca.dockerfile import modes
+from orca.dockerfile.modes import Mode
 from orca.errors import OrcaError
 from orca.sources.tree import DIRECTORY, FILE, Entry, Item, Tree, attributes
 from orca.tools import kernel
@@ -37,7 +39,7 @@ class Ownership:
     """
 
     owner: tuple[int, int] | None = (0, 0)
-    mode: int | None = None
+    mode: Mode | None = None
     clamp: int | None = None
     level: bool = False
 
@@ -50,7 +52,7 @@ class Ownership:
         return self.owner or (entry.uid, entry.gid)
 
     def mode_of(self, entry: Entry) -> int:
-        return entry.mode if self.mode is None else self.mode
+        return modes.applied(self.mode, entry.mode, directory=entry.kind == DIRECTORY)
 
 
 @dataclass
@@ -208,7 +210,7 @@ def _copy_directory(item: Item, source: Tree, target: Target, destination: str) 
         try:
             copier = _Copier(source, target)
             count = copier.tree(item.entries[1:], origin, into)
-            if not exists:
+            if not exists and not item.content_only:
                 copier.finish_directory(into, item.entries[0])
             return count + 1
         finally:
@@ -396,7 +398,7 @@ def write_file(target: Target, place: str, data: bytes, mode: int, mtime: int) -
             while view:
                 view = view[file.write(view) :]
             os.fchown(fd, *(target.ownership.owner or (0, 0)))
-            os.fchmod(fd, mode if target.ownership.mode is None else target.ownership.mode)
+            os.fchmod(fd, modes.applied(target.ownership.mode, mode, directory=False))
             os.utime(fd, (mtime, mtime))
     except IsADirectoryError as error:
         raise CopyError(f"cannot write a file over the directory {place}") from error

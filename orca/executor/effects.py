@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orca.dispatch.ops import DirectoryOp, ExecOp, FileOp, Op
-from orca.errors import RunFailed
+from orca.errors import NotYet, RunFailed
 from orca.events import Warned
 from orca.executor import archives, bundle, copier, mounts, users
 from orca.executor.copier import Ownership, Target
@@ -90,6 +90,8 @@ def make_directory(op: DirectoryOp, work: Work) -> Changed:
 
 def copy_files(op: FileOp, work: Work) -> Changed:
     """COPY and ADD."""
+    if op.link:
+        raise NotYet("--link is not supported yet")
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(_source(op, work))
         items = work.build.inputs.items(op, source)
@@ -106,7 +108,7 @@ def copy_files(op: FileOp, work: Work) -> Changed:
 def _write(op: FileOp, items: list[Item], source: Tree, target: Target, work: Work) -> None:
     _warn_of_last(op, items, target, work)
     plain = items
-    if op.unpack:
+    if op.unpack is not False:
         plain = [item for item in items if item.is_directory or not archives.is_archive(source, item)]
         for item in items:
             if item not in plain:

@@ -65,9 +65,10 @@ class Inputs:
 
     def _find(self, op: FileOp, source: Tree) -> list[Item]:
         items: list[Item] = []
+        exclude = IgnoreRules.of(op.exclude) if op.exclude else None
         for pattern in op.sources:
             try:
-                found = source.find(pattern)
+                found = (source.find_below if op.parents else source.find)(pattern, exclude)
             except GlobError as error:
                 raise SourceError(error.message, hint=error.hint) from error
             if not found:

@@ -13,7 +13,7 @@ import os
 import posixpath
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,6 +57,7 @@ class Item:
     path: str
     name: str
     entries: tuple[Entry, ...]
+    content_only: bool = False  # the directory is where others are below: its own attributes mean nothing
 
     @property
     def is_directory(self) -> bool:
@@ -70,7 +71,7 @@ class _Level:
     fd: int
     place: str
     below: str
-    state: State | None
+    states: tuple[State, ...]
     entries: Iterator[os.DirEntry[str]]
 
 
@@ -114,15 +115,50 @@ class Tree:
 
     # -- finding
 
-    def find(self, pattern: str) -> list[Item]:
+    def find(self, pattern: str, exclude: IgnoreRules | None = None) -> list[Item]:
         """What a COPY source means, in order; nothing for a pattern that matches nothing.
+
+        `exclude` counts from each directory that is found, and for each file from where it lies.
 
         Raises SourceError for a name that is not there (with near names), glob.GlobError for a bad pattern.
         """
         clean = posixpath.normpath(posixpath.join("/", pattern)).lstrip("/")
         if not glob.has_meta(clean):
-            return [self._item(clean, pattern)]
-        return [self._item(path, path) for path in self._matches(clean.split("/"), "")]
+            items = [self._item(clean, pattern, exclude)]
+        else:
+            items = [self._item(path, path, exclude) for path in self._matches(clean.split("/"), "")]
+        return [item for item in items if item.is_directory or not _excluded(item, exclude)]
+
+    def find_below(self, pattern: str, exclude: IgnoreRules | None = None) -> list[Item]:
+        """What a source of COPY --parents means: one directory with what the pattern matches below it.
+
+        The directory is what stands before a `/./`, else the root. Links below it are not followed. Nothing for a
+        pattern that matches nothing. Raises as `find`.
+        """
+        above, pivot, rest = pattern.partition("/./")
+        start, below = (above, rest) if pivot else ("", pattern)
+        clean = posixpath.normpath(posixpath.join("/", below)).lstrip("/")
+        base = posixpath.normpath(posixpath.join("/", start)).lstrip("/")
+        wanted = IgnoreRules.of(["**", f"!{clean}"] if clean else [])
+        several = glob.has_meta(base)
+        bases = filter(self._is_directory, self._matches(base.split("/"), "")) if several else [base]
+        items = [self._item(path, pattern, exclude, wanted) for path in bases]
+        if not all(item.is_directory for item in items):
+            raise SourceError(f"{start} is not a directory", hint="what stands before /./ is where the copy begins")
+        found = [replace(item, content_only=True) for item in items if len(item.entries) > 1]
+        if clean and not found and not several and not glob.has_meta(clean):
+            self._refuse_link(base, clean, pattern)
+            self._resolve(posixpath.join(base, clean), pattern)
+        return found
+
+    def _refuse_link(self, base: str, path: str, name: str) -> None:
+        """Raises SourceError when the way to `path` below `base` leads through a link."""
+        parts = path.split("/")
+        for length in range(1, len(parts)):
+            link = "/".join(parts[:length])
+            if self._link_target(posixpath.join(base, link)) is not None:
+                hint = f"{link} is a symbolic link; write {link}/./… to begin the copy behind it"
+                raise SourceError(f"COPY --parents does not go through links: {name}", hint=hint)
 
     def find_one(self, path: str) -> Item:
         """What a path without patterns means. Raises SourceError."""
@@ -164,10 +200,11 @@ class Tree:
         """May something below the hidden directory `path` be shown again by a `!` line?"""
         return self._rules is not None and self._rules.may_reinclude_below(path)
 
-    def _item(self, path: str, name: str) -> Item:
+    def _item(self, path: str, name: str, *filters: IgnoreRules | None) -> Item:
+        """What is at `path`; of what is below a directory, what neither the ignore rules nor `filters` hide."""
         real, found = self._resolve(path, name)
         if stat.S_ISDIR(found.st_mode):
-            entries = tuple(self._walk_item(real, found))
+            entries = tuple(self._walk_item(real, found, [rules for rules in filters if rules and rules.rules]))
         else:
             entries = (self._single(real, found),)
         if self._hidden(real) and (len(entries) == 1 or not self._reappears(real)):
@@ -230,11 +267,13 @@ class Tree:
 
     # -- walking
 
-    def _walk_item(self, real: str, found: os.stat_result) -> Iterator[Entry]:
+    def _walk_item(self, real: str, found: os.stat_result, filters: list[IgnoreRules]) -> Iterator[Entry]:
         """The directory `real` and all below it, sorted, depth first; hidden ones only where something shows again."""
         yield self._directory("", found)
         fd = kernel.open_in_root(self.fd, real or ".", os.O_RDONLY | os.O_DIRECTORY)
-        levels = [_Level(fd, real, "", self._state(real), self._listing(fd))]
+        every = [*([self._rules] if self._rules else []), *filters]
+        begin = (*([self._state(real)] if self._rules else []), *(rules.root for rules in filters))
+        levels = [_Level(fd, real, "", begin, self._listing(fd))]
         unsaid: list[Entry] = []  # hidden directories on the way down, told only when something below shows
         try:
             while levels:
@@ -245,11 +284,11 @@ class Tree:
                     if unsaid and unsaid[-1].path == level.below:
                         unsaid.pop()
                     continue
-                state = self._rules.enter(level.state, entry.name) if self._rules and level.state else None
+                states = tuple(rules.enter(state, entry.name) for rules, state in zip(every, level.states, strict=True))
                 found = entry.stat(follow_symlinks=False)
                 directory = stat.S_ISDIR(found.st_mode)
-                hidden = state is not None and state.excluded
-                if hidden and not (directory and self._rules and state and self._rules.may_reinclude(state)):
+                hidden = any(state.excluded for state in states)
+                if hidden and not (directory and all(map(_may_show, every, states))):
                     continue
                 where = f"{level.place}/{entry.name}" if level.place else entry.name
                 path = f"{level.below}/{entry.name}" if level.below else entry.name
@@ -260,7 +299,7 @@ class Tree:
                     unsaid.clear()
                 if directory:
                     inner = self._enter(level.fd, entry.name, where)
-                    levels.append(_Level(inner, where, path, state, self._listing(inner)))
+                    levels.append(_Level(inner, where, path, states, self._listing(inner)))
                 else:
                     yield self._entry(level.fd, entry.name, where, path, found)
         finally:
@@ -272,9 +311,8 @@ class Tree:
         with os.scandir(fd) as listing:
             return iter(sorted(listing, key=lambda entry: entry.name))
 
-    def _state(self, path: str) -> State | None:
-        if self._rules is None:
-            return None
+    def _state(self, path: str) -> State:
+        assert self._rules is not None
         state = self._rules.root
         for name in path.split("/") if path else ():
             state = self._rules.enter(state, name)
@@ -330,6 +368,19 @@ class Tree:
             return digest.hexdigest()
         finally:
             os.close(fd)
+
+
+def _may_show(rules: IgnoreRules, state: State) -> bool:
+    return rules.may_reinclude(state)
+
+
+def _hides(rules: IgnoreRules | None, path: str) -> bool:
+    return rules is not None and rules.excludes(path)
+
+
+def _excluded(item: Item, exclude: IgnoreRules | None) -> bool:
+    """Is the file that a source named excluded? The pattern sees its name, as it lies in its directory."""
+    return _hides(exclude, posixpath.basename(posixpath.normpath("/" + item.name)))
 
 
 def attributes(fd: int, *, owners: bool) -> list[tuple[str, bytes]]:

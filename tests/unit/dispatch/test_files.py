@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -9,11 +10,12 @@ import pytest
 
 from orca.dispatch.files import absolute
 from orca.dispatch.ops import DirectoryOp, FileOp, Step
+from orca.dockerfile import modes
 from orca.errors import DockerfileError, NotYet
 from orca.oci.image import ImageConfig
 
 Translate = Callable[..., list[Step]]
-BASE = ImageConfig(working_dir="/srv/app", user="daemon", env=(("PATH", "/bin"), ("D", "dir")))
+BASE = ImageConfig(working_dir="/srv/app", user="daemon", env=(("PATH", "/bin"), ("D", "dir"), ("R", "X")))
 
 
 @pytest.mark.parametrize(
@@ -84,9 +86,19 @@ def op(sources: tuple[str, ...], destination: str, **fields: Any) -> FileOp:
         ("COPY --chown=$D:5 --chmod=0755 a /", op(("a",), "/", chown="dir:5", chmod=0o755),
          "COPY --chown=dir:5 --chmod=0755 a / # orca"),
         ("COPY --chmod=4755 a /", op(("a",), "/", chmod=0o4755), "COPY --chmod=4755 a / # orca"),
-        ("COPY --from=Stage a .", op(("a",), "/srv/app/", from_="Stage"), "COPY --from=Stage a /srv/app/ # orca"),
-        ("ADD a.tar /x/", op(("a.tar",), "/x/", unpack=True), "ADD a.tar /x/ # orca"),
-        ("ADD --chown=1 --chmod=600 a /x", op(("a",), "/x", unpack=True, chown="1", chmod=0o600),
+        ("COPY --from=Stage a .", op(("a",), "/srv/app/", from_="Stage"), "COPY a /srv/app/ # orca"),
+        ("COPY --link a /", op(("a",), "/", link=True), "COPY a / # orca"),
+        ("COPY --chmod=u=rwX,go=r$R a /", op(("a",), "/", chmod=modes.parse("u=rwX,go=rX")),
+         "COPY --chmod=u=rwX,go=rX a / # orca"),
+        ("COPY --parents --exclude=$D/*.o --exclude=!x ./a /b", op(
+            ("./a",), "/b", parents=True, exclude=("dir/*.o", "!x")),
+         "COPY --parents --exclude=dir/*.o --exclude=!x ./a /b # orca"),
+        ("ADD --link --exclude=x a /", op(("a",), "/", unpack=None, link=True, exclude=("x",)),
+         "ADD --exclude=x a / # orca"),
+        ("ADD a.tar /x/", op(("a.tar",), "/x/", unpack=None), "ADD a.tar /x/ # orca"),
+        ("ADD --unpack=false a.tar /x/", op(("a.tar",), "/x/"), "ADD a.tar /x/ # orca"),
+        ("ADD --unpack a.tar /x/", op(("a.tar",), "/x/", unpack=True), "ADD a.tar /x/ # orca"),
+        ("ADD --chown=1 --chmod=600 a /x", op(("a",), "/x", unpack=None, chown="1", chmod=0o600),
          "ADD --chown=1 --chmod=600 a /x # orca"),
     ],
 )  # fmt: skip
@@ -109,20 +121,12 @@ def test_heredocs_expand_unless_quoted(steps: Translate) -> None:
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("COPY --link a /", "COPY --link"),
-        ("COPY --parents a /", "COPY --parents"),
-        ("COPY --exclude=*.o a /", "COPY --exclude"),
-        ("COPY --chmod=u+x a /", "the symbolic mode --chmod=u\\+x"),
-        ("ADD --link a /", "ADD --link"),
-        ("ADD --exclude=x a /", "ADD --exclude"),
         ("ADD --checksum=sha256:" + "0" * 64 + " https://example.org/a /", "ADD --checksum"),
         ("ADD --keep-git-dir=true a /", "ADD --keep-git-dir"),
-        ("ADD --unpack=true a /", "ADD --unpack"),
         ("ADD https://example.org/a?token=secret /", "ADD from https://example.org/a is"),
         ("ADD HTTP://example.org/a /", "ADD from HTTP://example.org/a"),
         ("ADD git@example.org:a/b.git /", "ADD from git@example.org"),
         ("ADD $U /", "ADD from https://example.org/x"),
-        ("COPY --link --parents a /", "COPY --link"),
         ("RUN --device=x true", "RUN --device"),
         ("RUN --security=insecure x", "RUN --security=insecure"),
     ],
@@ -137,3 +141,32 @@ def test_what_is_not_there_yet_says_so(text: str, what: str, steps: Translate) -
 
 def test_flags_that_are_off_are_no_flags(steps: Translate) -> None:
     assert steps("COPY --link=false --parents=false a /b")[0].op == op(("a",), "/b")
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("COPY --chmod=rwx a /", "bad mode --chmod=rwx"),
+        ("COPY --chmod=u=rwz a /", "bad mode --chmod=u=rwz"),
+        ("COPY --chmod=9 a /", "bad mode --chmod=9"),
+        ("COPY --exclude=[ a /", "bad pattern of --exclude: a \\[ is not closed"),
+        ("ADD --exclude=! a /", "bad pattern of --exclude: a ! without a pattern"),
+        ("COPY --exclude=" + "*" * 100_001 + " a /", "bad pattern of --exclude: the patterns have more than"),
+    ],
+)
+def test_bad_flags(text: str, what: str, steps: Translate) -> None:
+    with pytest.raises(DockerfileError, match=what) as caught:
+        steps(text)
+    assert caught.value.location is not None
+    assert caught.value.location.line == 2
+
+
+def test_ingredients_tell_flags_apart(steps: Translate) -> None:
+    texts = ["a", "--link a", "--parents a", "--exclude=x a", "--chmod=a+x a", "--chmod=755 a", "--chown=5 a"]
+    found = [str(steps(f"COPY {text} /b")[0].op.ingredients()) for text in texts]
+    assert len(set(found)) == len(texts)
+    # As a record has them: JSON.
+    assert all(json.dumps(steps(f"COPY {text} /b")[0].op.ingredients()) for text in texts)
+    # ADD's own way with local archives and --unpack=true are the same for these.
+    one, two = (steps(f"ADD {flag} a /b")[0].op.ingredients() for flag in ("", "--unpack"))
+    assert one == two != steps("ADD --unpack=false a /b")[0].op.ingredients()
