@@ -12,12 +12,12 @@ import posixpath
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orca.dispatch.ops import DirectoryOp, ExecOp, FileOp, Op
-from orca.errors import NotYet, RunFailed
+from orca.errors import RunFailed
 from orca.events import Warned
 from orca.executor import archives, bundle, copier, mounts, users
 from orca.executor.copier import Ownership, Target
@@ -25,7 +25,7 @@ from orca.executor.layer import changes, is_empty
 from orca.executor.network import network
 from orca.executor.options import Naming
 from orca.executor.overlay import Mounted
-from orca.executor.rootfs import RootFs, Upper, Workshop, same_directory
+from orca.executor.rootfs import LOOSE, RootFs, Upper, Workshop, same_directory
 from orca.plan.stages import Stage
 from orca.sources.tree import Item, Tree
 from orca.store import files
@@ -45,13 +45,17 @@ _NAME_FAILED = re.compile(
 
 @dataclass(frozen=True)
 class Work:
-    """Where an op works: the build and stage it belongs to, the file system below it, its step's number."""
+    """Where an op works: the build and stage it belongs to, the file system below it, its step's number.
+
+    `owner` is what --chown means, where that is known already.
+    """
 
     build: Build
     stage: Stage
     shop: Workshop
     rootfs: RootFs
     number: int
+    owner: tuple[int, int] | None = None
 
 
 def _result(mounted: Mounted, upper: Upper, before: os.stat_result) -> Changed:
@@ -91,18 +95,47 @@ def make_directory(op: DirectoryOp, work: Work) -> Changed:
 def copy_files(op: FileOp, work: Work) -> Changed:
     """COPY and ADD."""
     if op.link:
-        raise NotYet("--link is not supported yet")
+        return _copy_alone(op, work)
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(_source(op, work))
         items = work.build.inputs.items(op, source)
         mounted, upper = stack.enter_context(work.rootfs.writable(work.number))
         fd = stack.enter_context(kernel.directory(mounted.root))
         before = mounted.upper.stat()
-        owner = users.owner(fd, op.chown) if op.chown else None if op.from_ else (0, 0)
-        ownership = Ownership(owner, op.chmod, work.build.options.naming.epoch, level=op.from_ is None)
-        target = Target(fd, ownership)
-        _write(op, items, source, target, work)
+        _write(op, items, source, _target(op, fd, work), work)
     return _result(mounted, upper, before)
+
+
+def _copy_alone(op: FileOp, work: Work) -> Changed:
+    """COPY --link: into an empty directory, so that nothing below can matter.
+
+    Not through an overlay, which marks new directories as opaque: they would hide what is below them.
+    """
+    upper = Upper(work.shop.directory("step"), os.urandom(6).hex())
+    try:
+        upper.fs.mkdir(mode=0o755)
+        os.chmod(upper.fs, 0o755)
+        with _source(op, work) as source, kernel.directory(upper.fs) as fd:
+            before = os.fstat(fd)
+            _write(op, work.build.inputs.items(op, source), source, _target(op, fd, work), work)
+            root_changed = not same_directory(before, os.fstat(fd))
+    except BaseException:
+        files.remove_tree(upper.place)
+        raise
+    if root_changed:
+        return upper, True
+    if is_empty(upper.fs):
+        files.remove_tree(upper.place)
+        return None, False
+    return replace(upper, name=f"{LOOSE}{upper.name}"), False
+
+
+def _target(op: FileOp, fd: int, work: Work) -> Target:
+    """The root open at `fd`, with the owner and mode that the flags say."""
+    owner = None if op.from_ else (0, 0)
+    if op.chown:
+        owner = work.owner or users.owner(fd, op.chown)
+    return Target(fd, Ownership(owner, op.chmod, work.build.options.naming.epoch, level=op.from_ is None))
 
 
 def _write(op: FileOp, items: list[Item], source: Tree, target: Target, work: Work) -> None:

@@ -21,6 +21,8 @@ from orca.tools.command import Process, Runner
 
 # Begins the names of snapshots that fuse-overlayfs wrote: to the kernel's overlay its whiteouts are files.
 FUSE = "w"
+# Begins the names of snapshots whose root directory says nothing of the image's: COPY --link makes them alone.
+LOOSE = "l"
 OVERLAY_MARKS = ("user.overlay.", "user.fuseoverlayfs.")
 
 
@@ -58,6 +60,11 @@ class Workshop:
     def layout(self) -> Layout:
         """A private layout that shares the store's blobs."""
         return Layout(self.scratch / f"layout-{os.urandom(4).hex()}").create(blobs=self.store.images.path / "blobs")
+
+    def unpacked(self, image: Image) -> str | None:
+        """The snapshot that holds the whole file system of `image`, if it is there."""
+        name = base_snapshot(image.config.diff_ids)
+        return name if self.store.snapshot(name).is_dir() else None
 
     def unpack(self, image: Image, step: int | None) -> str:
         """The snapshot that holds the whole file system of `image`; unpacked at most once per set of layers."""
@@ -170,6 +177,11 @@ class Upper:
     named_whiteouts: bool = False  # as overlay.Mounted has it
 
     @property
+    def rootless(self) -> bool:
+        """Is its root directory nobody's?"""
+        return self.name.startswith(LOOSE)
+
+    @property
     def fs(self) -> Path:
         return self.place / "fs"
 
@@ -186,6 +198,10 @@ class RootFs:
         """The stack with one more on top."""
         self._pending[upper.name] = upper
         return RootFs(self.shop, (upper.name, *self.names), self._pending)
+
+    def with_snapshot(self, name: str) -> RootFs:
+        """The stack with one more on top, which is in the store."""
+        return RootFs(self.shop, (name, *self.names), self._pending)
 
     def keep(self, upper: Upper) -> None:
         """Move a finished upper directory into the store."""
@@ -204,6 +220,11 @@ class RootFs:
             self._pending[name].fs if name in self._pending else self.shop.store.snapshot(name) for name in self.names
         ]
 
+    def _root_of(self, lowers: Sequence[Path]) -> Path:
+        """The directory of the stack that has the attributes of the image's root."""
+        named = zip(self.names, lowers, strict=True)
+        return next((lower for name, lower in named if not name.startswith(LOOSE)), lowers[-1])
+
     @contextlib.contextmanager
     def writable(
         self, step: int | None, *, stub: bool = False, points: Sequence[bundle.Located] = ()
@@ -217,7 +238,7 @@ class RootFs:
             with contextlib.ExitStack() as stack:
                 with self.shop.moving:
                     lowers = self.lowers()
-                    overlay.copy_attributes(lowers[0].stat(), upper.fs)
+                    overlay.copy_attributes(self._root_of(lowers).stat(), upper.fs)
                     if stub:
                         place = self.shop.volatile_directory("stub") / "fs"
                         lowers = [bundle.make_stub(place, lowers, points), *lowers]

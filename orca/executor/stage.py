@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
     from orca.executor.build import Build
+    from orca.executor.links import Link
     from orca.executor.rootfs import RootFs, Upper, Workshop
     from orca.store.layout import Layout
+    from orca.tools import umoci
 
 
 _BLANKS = re.compile(r"\s+")
@@ -43,11 +45,15 @@ class Miss(Exception):
 
 @dataclass(frozen=True)
 class Position:
-    """Where a stage stands: the key of its last step, the state after it, its snapshots as far as known."""
+    """Where a stage stands: the key of its last step, the state after it, its snapshots as far as known.
+
+    While nobody has unpacked what is below them, `loose` are the snapshots of COPY --link, uppermost first.
+    """
 
     key: str
     state: State
     snapshots: tuple[str, ...] = ()
+    loose: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,8 @@ class StageBuilder:
         self._anew = build.wanted_anew(stage)
         self._manifest: Descriptor | None = None
         self._rootfs: RootFs | None = None
+        self._below: Descriptor | None = None  # what is below the loose snapshots
+        self._unstacked: list[Position] = []  # remembered while nobody had unpacked that
         self._layout: Layout | None = None
         self._queue: ThreadPoolExecutor | None = None
         self._commits: list[Future[None]] = []
@@ -173,14 +181,17 @@ class StageBuilder:
             key = step_key(before.key, ingredients)
             self._anew = self._anew or self._reads_anew(step.op)
             record = None if self._anew else self.build.lookup(key, self.stage)
+            cached = record is not None
             if record is not None:
                 position = self._take(record, step)
+            elif isinstance(step.op, FileOp) and step.op.link:
+                position, cached = self._do_link(number, step, before, key, ingredients)
             else:
                 position = self._do(number, step, before, key, ingredients)
-                if self.build.options.in_order:
-                    self._settle()
-        self.cached += record is not None
-        self.build.emit(StepFinished(number, time.monotonic() - begun, record is not None))
+            if self.build.options.in_order:
+                self._settle()
+        self.cached += cached
+        self.build.emit(StepFinished(number, time.monotonic() - begun, cached))
         return position
 
     def _tell_start(self, number: int, instruction: Instruction, why: str) -> None:
@@ -205,7 +216,7 @@ class StageBuilder:
     def _take(self, record: StepRecord, step: Step) -> Position:
         """Go on from a cached step."""
         self._settle()
-        self._manifest, self._layout, self._rootfs = record.manifest, None, None
+        self._manifest, self._layout, self._rootfs, self._below = record.manifest, None, None, None
         return Position(record.key, step.state, record.snapshots)
 
     def _needs_shop(self) -> Workshop:
@@ -228,10 +239,66 @@ class StageBuilder:
                 effects.clamp_times(upper, self.build.options.naming)
                 self._rootfs = rootfs.with_upper(upper)
             snapshots = self._rootfs.names if self._rootfs else ()
-        after = Position(key, step.state, snapshots)
+        after = Position(key, step.state, snapshots, before.loose if self._rootfs is None else ())
         commit = Commit(number, step, before.state, after, ingredients, upper, root_changed)
         self._enqueue(lambda: self._commit_located(commit))
         return after
+
+    def _do_link(
+        self, number: int, step: Step, before: Position, key: str, ingredients: dict[str, Any]
+    ) -> tuple[Position, bool]:
+        """COPY --link: its layer, made now or long ago, on what is below; and whether it was there already."""
+        shop = self._needs_shop()
+        from orca.executor import effects, links
+        from orca.executor.rootfs import RootFs
+
+        assert isinstance(step.op, FileOp)
+        link = links.describe(
+            step.op, ingredients, self._materialise(number, before) if links.names_owner(step.op) else None
+        )
+        link = replace(link, record=None if self._anew else self.build.lookup(link.key, self.stage))
+        upper: Upper | None = None
+        if link.record is None:
+            work = effects.Work(self.build, self.stage, shop, RootFs(shop, ()), number, link.owner)
+            upper, _ = effects.copy_files(step.op, work)
+            if upper is not None:
+                effects.clamp_times(upper, self.build.options.naming)
+        names = link.record.snapshots if link.record else ((upper.name,) if upper else ())
+        snapshots, loose = self._stack(before, names, upper)
+        after = Position(key, step.state, snapshots, loose)
+        commit = Commit(number, step, before.state, after, ingredients, upper, link=link)
+        self._enqueue(lambda: self._commit_located(commit))
+        return after, link.record is not None
+
+    def _stack(
+        self, before: Position, names: tuple[str, ...], upper: Upper | None
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Put the snapshot of a COPY --link on the stack. Nothing is unpacked for it.
+
+        Returns the whole stack, empty while nobody has unpacked what is below, and the loose snapshots on that.
+        """
+        from orca.executor.rootfs import RootFs
+
+        shop = self._needs_shop()
+        if upper is None and not shop.store.has_snapshots(names):
+            self._settle()
+            self._rootfs, self._below = None, None  # whoever needs the files unpacks the whole image
+            return (), ()
+        if self._rootfs is None and self._below is None:
+            self._settle()
+            assert self._manifest is not None
+            base = shop.unpacked(shop.store.images.image(self._manifest))
+            if before.snapshots and shop.usable(before.snapshots):
+                self._rootfs = RootFs(shop, before.snapshots)
+            elif base is not None:
+                self._rootfs = RootFs(shop, (base,))
+            else:
+                self._below, self._unstacked = self._manifest, []
+        if self._rootfs is None:
+            return (), (*names, *before.loose)
+        for name in names:
+            self._rootfs = self._rootfs.with_upper(upper) if upper else self._rootfs.with_snapshot(name)
+        return self._rootfs.names, ()
 
     def _materialise(self, number: int, position: Position) -> RootFs:
         """The root file system at `position`: the snapshots that are there, or the image unpacked."""
@@ -244,9 +311,21 @@ class StageBuilder:
             self._settle()  # in the store, snapshots have shorter names
         if self._rootfs is None or not self._rootfs.fits():
             self._settle()
-            assert self._manifest is not None
-            self._rootfs = RootFs(shop, (shop.unpack(shop.store.images.image(self._manifest), number),))
+            self._rootfs = RootFs(shop, self._unpack(number, position))
         return self._rootfs
+
+    def _unpack(self, number: int, position: Position) -> tuple[str, ...]:
+        """The snapshots of the stage's files: all of the image unpacked, or what is below the loose ones."""
+        shop, below = self._needs_shop(), self._below
+        if below is None or not shop.usable(position.loose):
+            assert self._manifest is not None
+            return (shop.unpack(shop.store.images.image(self._manifest), number),)
+        base = shop.unpack(shop.store.images.image(below), number)
+        for known in self._unstacked:
+            if record := shop.store.step(known.key):
+                shop.store.put_step(replace(record, snapshots=(*known.loose, base)))
+        self._below = None
+        return (*position.loose, base)
 
     # -- commits
 
@@ -289,6 +368,9 @@ class StageBuilder:
         shop, begun = self._needs_shop(), time.monotonic()
         layout = self._private_layout(shop)
         entry = umoci.Entry(commit.step.history, self.build.timestamp())
+        if commit.link is not None:
+            self._commit_link(commit, commit.link, entry)
+            return
         before, after = commit.before.config, commit.step.state.config
         made: Descriptor | None = None
         if commit.upper is not None:
@@ -306,11 +388,38 @@ class StageBuilder:
             self._rootfs.keep(commit.upper)
         self._remember(commit, made)
         if not isinstance(commit.step.op, ConfigOp):
-            digest, size = (made.digest, made.size) if made else ("", 0)
-            self.build.emit(LayerCommitted(commit.number, digest, size, time.monotonic() - begun))
+            self._tell_layer(commit, made, begun)
+
+    def _commit_link(self, commit: Commit, link: Link, entry: umoci.Entry) -> None:
+        """Put the layer of a COPY --link on the image, packing it first if nobody has."""
+        from orca.executor import links
+        from orca.executor.rootfs import RootFs
+        from orca.tools import umoci
+
+        shop, begun = self._needs_shop(), time.monotonic()
+        text, images = commit.step.instruction.text, self.build.store.images
+        if link.record is not None:
+            alone = images.image(link.record.manifest)
+        else:
+            alone = links.pack(commit.upper, link, text, shop, entry, self.build.options.naming, commit.number)
+        assert self._manifest is not None
+        self._manifest = links.put_on(images.image(self._manifest), alone, entry, images).descriptor
+        if self._layout is not None:
+            self._layout.write_index({umoci.TAG: self._manifest})
+        if commit.upper is not None:
+            (self._rootfs or RootFs(shop, ())).keep(commit.upper)
+        made = alone.manifest.layers[0] if alone.manifest.layers else None
+        self._remember(commit, made)
+        self._tell_layer(commit, made, begun)
+
+    def _tell_layer(self, commit: Commit, made: Descriptor | None, begun: float) -> None:
+        digest, size = (made.digest, made.size) if made else ("", 0)
+        self.build.emit(LayerCommitted(commit.number, digest, size, time.monotonic() - begun))
 
     def _remember(self, commit: Commit, made: Descriptor | None) -> None:
         assert self._manifest is not None
+        if commit.after.loose:
+            self._unstacked.append(commit.after)
         self.build.store.put_step(
             StepRecord(
                 commit.after.key,
@@ -335,4 +444,5 @@ class Commit:
     after: Position
     ingredients: dict[str, Any]
     upper: Upper | None
-    root_changed: bool
+    root_changed: bool = False
+    link: Link | None = None

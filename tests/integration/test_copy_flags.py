@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
+import shutil
 import tarfile
 from pathlib import Path
 
 import pytest
 from support.built import Built
-from support.kitchen import BASE, Kitchen
+from support.kitchen import BASE, Kitchen, parse_events
 
 Files = dict[str, str | bytes | Path]
 
@@ -149,8 +151,6 @@ def test_what_is_excluded_is_in_no_key(kitchen: Kitchen) -> None:
 
 
 def test_what_is_excluded_is_not_read(kitchen: Kitchen) -> None:
-    import os
-
     context = kitchen.context({"Dockerfile": f"FROM {BASE}\nCOPY --exclude=fifo --exclude=dir . /d/\n", "f": "f"})
     os.mkfifo(context / "fifo")
     (context / "dir").mkdir()
@@ -212,3 +212,111 @@ def test_unpack(kitchen: Kitchen) -> None:
     assert below(built, "default") == {"inside"}
     assert below(built, "yes") == {"inside", "f"}
     assert below(built, "no") == {"a.tar", "f"}
+
+
+# --- --link
+
+
+def layers(built: Built) -> list[str]:
+    return [layer["digest"] for layer in built.manifest["layers"]]
+
+
+def calls(built: Built) -> list[str]:
+    """The tools that a build with --progress=json called."""
+    return [event["argv"][0] for event in parse_events(built.stderr) if event["event"] == "tool-started"]
+
+
+def unpacks(built: Built) -> list[object]:
+    return [event["argv"] for event in parse_events(built.stderr) if "unpack" in event.get("argv", ())]
+
+
+def test_link_is_made_as_if_into_an_empty_root(fresh: Kitchen) -> None:
+    built = copied(
+        fresh,
+        "RUN mkdir -p -m 700 /made && ln -s /made /dir && mkdir /app && touch /app/old && chmod 1777 /app\n"
+        "COPY --link f /dir/f\nCOPY --link d /app/\nCOPY --link --chown=5 --chmod=640 f /own/er\nCOPY --link d /\n"
+        "ADD --link a.tar /a/\nCOPY --link <<doc /docs/\nhere\ndoc\nCOPY --link none* /x/\n"
+        "RUN cat /dir/f /app/old /app/one /one /a/f /docs/doc > /all; stat -c '%a %u' / /own /app > /stats",
+        {"f": "f", "d/one": "1", "a.tar": archive(f="u")},
+    )
+    # The link at the destination is no more: the layer has a directory there.
+    assert (built.files["dir"].kind, built.files["dir/f"].text) == ("dir", "f")
+    assert not below(built, "made")
+    # What was in a directory stays in it.
+    assert below(built, "app") == {"old", "one"}
+    assert built.files["all"].text == "f11uhere\n"
+    # Directories above a destination are in the layer, as those that a COPY makes.
+    assert built.files["stats"].text == "755 0\n755 5\n755 0\n"
+    first = built.layers[-7]
+    assert list(first) == ["dir", "dir/f"]
+    assert (first["dir"].permissions, first["dir"].owner) == ("755", (0, 0))
+    assert (built.files["own/er"].permissions, built.files["own/er"].owner) == ("640", (5, 5))
+    assert not any(".wh." in name for layer in built.layers for name in layer)
+    assert built.history[-2] == "COPY none* /x/ # orca"
+    assert built.image["history"][-2]["empty_layer"] is True
+
+
+def test_link_is_put_on_another_base(fresh: Kitchen) -> None:
+    files: Files = {"d/f": "f", "g": "g"}
+    text = "FROM {b}\n{before}COPY --link d /d/\nENV A=1\nCOPY --link g /g\nRUN cat /d/f /g {x}\n"
+    first = fresh.build({"Dockerfile": text.format(b=BASE, before="", x=""), **files})
+    other = fresh.build(
+        {"Dockerfile": text.format(b=BASE, before="RUN touch /new\nENV B=2\n", x="&& ls /new"), **files},
+        "--progress=json",
+    )
+    # The same blobs, on something else.
+    assert layers(other)[-2:] == layers(first)[-2:]
+    assert len(layers(other)) == len(layers(first)) + 1
+    assert other.config["Env"] == [*first.config["Env"][:-1], "B=2", "A=1"]
+    assert calls(other).count("tar") == 1  # of RUN touch
+    done = {e["step"]: e["cached"] for e in parse_events(other.stderr) if e["event"] == "step-finished"}
+    assert [done[step] for step in (2, 4, 5, 6, 7)] == [False, True, False, True, False]
+    # On a base of which nothing is unpacked nothing has to be.
+    alone = fresh.build(
+        {"Dockerfile": "FROM scratch\nCOPY --link d /d/\nCOPY --link g /g\n", **files}, "--progress=json"
+    )
+    assert layers(alone) == layers(first)[-2:]
+    assert set(calls(alone)) <= {"umoci"}
+    assert fresh.build({"Dockerfile": text.format(b=BASE, before="", x=""), **files}).digest == first.digest
+    # Without its snapshots, too.
+    shutil.rmtree(fresh.orca.store / "snapshots")
+    again = fresh.build({"Dockerfile": text.format(b=BASE, before="RUN touch /n\n", x="&& ls /n"), **files})
+    assert layers(again)[-2:] == layers(first)[-2:]
+
+
+def test_link_alone_unpacks_no_base(fresh: Kitchen) -> None:
+    files: Files = {"f": "f"}
+    built = fresh.build({"Dockerfile": f"FROM {BASE}\nCOPY --link f /f\nENV A=1\n", **files}, "--progress=json")
+    assert not unpacks(built)
+    # Whoever needs the files unpacks what is below, once.
+    more = fresh.build({"Dockerfile": f"FROM {BASE}\nCOPY --link f /g\nENV A=1\nCOPY f /h\n", **files})
+    assert (more.files["g"].text, more.files["h"].text) == ("f", "f")
+    third = f"FROM {BASE}\nCOPY --link f /g\nENV A=1\nRUN cat /g > /i\n"
+    last = fresh.build({"Dockerfile": third, **files}, "--progress=json")
+    assert last.files["i"].text == "f"
+    assert not unpacks(last)
+
+
+def test_link_and_names_of_owners(fresh: Kitchen) -> None:
+    text = f"FROM {BASE}\n{{}}COPY --link --chown=app:app f /f\nCOPY --link --chown=root f /g\n"
+    first = fresh.build({"Dockerfile": text.format(""), "f": "f"})
+    assert first.files["f"].owner == (1000, 1000)
+    # The name has the same number: the same layer.
+    same = fresh.build({"Dockerfile": text.format("RUN touch /x\n"), "f": "f"})
+    assert layers(same)[-2:] == layers(first)[-2:]
+    other = fresh.build({"Dockerfile": text.format("RUN sed -i s/1000/1001/g /etc/passwd /etc/group\n"), "f": "f"})
+    assert other.files["f"].owner == (1001, 1001)
+    assert layers(other)[-1] == layers(first)[-1]
+    said = fresh.fails({"Dockerfile": "FROM scratch\nCOPY --link --chown=app f /f\n", "f": "f"})
+    assert "no user 'app' in the image" in said
+
+
+def test_link_from_a_stage(kitchen: Kitchen) -> None:
+    text = (
+        f"FROM {BASE} AS s\nRUN mkdir -p /d/in && touch /d/in/f && chown -R 7:8 /d && chmod 750 /d/in\n"
+        f"FROM {BASE} AS link\nCOPY --from=s --link --parents /d/./in /to/\n"
+        "FROM link\nCOPY --link --from=link /to/in/f /last\nRUN ls /last /to/in\n"
+    )
+    built = kitchen.build(text)
+    assert (built.files["to/in"].permissions, built.files["to/in"].owner) == ("750", (7, 8))
+    assert built.files["last"].owner == (7, 8)
