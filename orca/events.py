@@ -28,13 +28,26 @@ class Event:
 
 
 @dataclass(frozen=True)
+class Part:
+    """One platform of a build for several: it has the step numbers from `first` on."""
+
+    platform: str
+    first: int
+    steps: int
+
+
+@dataclass(frozen=True)
 class BuildStarted(Event):
-    """A build begins: `build` is the id of its record, `steps` how many steps its stages have."""
+    """A build begins: `build` is the id of its record, `steps` how many steps its stages have.
+
+    `parts` are there when it is for several platforms.
+    """
 
     build: str
     dockerfile: str
     steps: int
     tags: tuple[str, ...] = ()
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -139,7 +152,10 @@ class Warned(Event):
 
 @dataclass(frozen=True)
 class BuildFinished(Event):
-    """The image is in the store. `size` counts compressed bytes of all its layers."""
+    """The image is in the store. `size` counts compressed bytes of all its layers.
+
+    `platforms` are there when it is an index, which has no config: `layers` are then those of all its images.
+    """
 
     names: tuple[str, ...]
     digest: str
@@ -149,6 +165,7 @@ class BuildFinished(Event):
     seconds: float
     cached: int
     steps: int
+    platforms: tuple[str, ...] = ()
 
 
 Emit = Callable[[Event], None]

@@ -7,20 +7,26 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orca.cli.flags import caching, naming, results, running, showing, source
 from orca.cli.options import Parser
 from orca.events import Event, Warned
 from orca.executor.build import Build
 from orca.executor.options import Options, Result
+from orca.oci import platform as platforms
 from orca.store import files
 from orca.store.store import Store
 from orca.ui import Mode, one_at_a_time, open_view
+
+if TYPE_CHECKING:
+    from orca.executor.several import Builds
 
 EXAMPLES = """\
   orca build -t app .                          the Dockerfile of this directory
   orca build -t app -f deploy/Dockerfile .     another one
   orca build --target test --build-arg V=2 .   one stage, with a build argument
+  orca build --platform linux/amd64,linux/arm64 -t app .   an image index of two
   orca build --explain .                       see and understand every tool call
   orca build -q --output oci:out:app .         the image also as an OCI layout; only its digest is printed
   id=$(orca build -q .) && orca run $id        the digest is all that goes to standard output"""
@@ -56,7 +62,7 @@ def make_options(given: argparse.Namespace, environ: Mapping[str, str]) -> tuple
         what.context,
         what.ignore_file,
         what.target,
-        what.platform,
+        what.platforms[0] if what.platforms else platforms.host(),
         what.build_args,
         what.proxies,
         given.jobs,
@@ -64,6 +70,7 @@ def make_options(given: argparse.Namespace, environ: Mapping[str, str]) -> tuple
         naming=naming.read(given, environ),
         running=running.read(given, environ),
         caching=caching.read(given),
+        platforms=what.platforms,
     )
     return options, list(what.warnings)
 
@@ -83,7 +90,7 @@ def digest_of_result(given: argparse.Namespace, options: Options, warnings: list
     mode: Mode = "quiet" if given.quiet else given.progress
     store = Store.open()
     with store.in_use():
-        build = Build(options, store)
+        build = make_build(options, store)
         result = _from_cache(build, mode, given.explain, warnings)
         if result is None or targets:
             import sh  # noqa: F401  # loaded here once, not again on each side of the fork
@@ -106,11 +113,20 @@ def digest_of_result(given: argparse.Namespace, options: Options, warnings: list
                     with workshop(store, runner) as shop:
                         result = build.run(shop)
                 for target in targets:
-                    outputs.write(target, result.image, store, runner)
+                    outputs.write(target, result, store, runner)
         return deliver(given, options, result)
 
 
-def _from_cache(build: Build, mode: Mode, explain: bool, warnings: list[Warned]) -> Result | None:
+def make_build(options: Options, store: Store) -> Build | Builds:
+    """The build of an image, or those of an index."""
+    if len(options.platforms) < 2:
+        return Build(options, store)
+    from orca.executor.several import Builds
+
+    return Builds(options, store)
+
+
+def _from_cache(build: Build | Builds, mode: Mode, explain: bool, warnings: list[Warned]) -> Result | None:
     events: list[Event] = []
     build.emit = events.append
     result = build.from_cache()
@@ -123,7 +139,7 @@ def _from_cache(build: Build, mode: Mode, explain: bool, warnings: list[Warned])
 
 def deliver(given: argparse.Namespace, options: Options, result: Result) -> str:
     """Print the digest; write --iidfile and --metadata-file."""
-    digest = result.image.descriptor.digest
+    digest = result.descriptor.digest
     writers: list[tuple[str | None, Callable[[], bytes]]] = [
         (given.iidfile, lambda: digest.encode()),
         (given.metadata_file, lambda: json.dumps(metadata(options, result), indent=2).encode()),
@@ -140,10 +156,10 @@ def deliver(given: argparse.Namespace, options: Options, result: Result) -> str:
 
 def metadata(options: Options, result: Result) -> dict[str, object]:
     """What --metadata-file holds, in buildx's words."""
-    image = result.image
     value: dict[str, object] = {
-        "containerimage.digest": image.descriptor.digest,
-        "containerimage.config.digest": image.manifest.config.digest,
-        "containerimage.descriptor": image.descriptor.to_json(),
+        "containerimage.digest": result.descriptor.digest,
+        "containerimage.descriptor": result.descriptor.to_json(),
     }
+    if result.index is None:
+        value["containerimage.config.digest"] = result.image.manifest.config.digest
     return {**value, "image.name": ",".join(options.naming.tags)} if options.naming.tags else value

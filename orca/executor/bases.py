@@ -10,9 +10,9 @@ from orca.errors import StoreError
 from orca.events import Event, Warned
 from orca.executor.options import Options
 from orca.executor.stage import Miss
-from orca.oci import platform as platforms
 from orca.oci.platform import Platform
 from orca.sources import names
+from orca.sources.names import platform_of, stored
 from orca.store.layout import Image
 from orca.store.store import Store
 
@@ -29,29 +29,37 @@ class Bases:
         self.store = store
         self.emit = emit
         self.puller: Puller | None = None
-        self._policy_used: dict[str, Image] = {}
+        self._policy_used: dict[tuple[str, Platform], Image] = {}
         self._lock = threading.RLock()
 
-    def image(self, text: str, platform: Platform, shop: Workshop | None, step: int) -> tuple[Image, bool]:
-        """The image that FROM names, and whether it was in the store already."""
-        there = names.in_store(self.store, text) if self.options.caching.pull in ("missing", "never") else None
-        if there is not None:
-            return self._suited(self.store.images.image(there, platform), text, platform), True
+    def image(
+        self, text: str, platform: Platform, shop: Workshop | None, step: int, *, asked: bool, strict: bool
+    ) -> tuple[Image, bool]:
+        """The image that FROM names, and whether it was in the store already.
+
+        `asked`: somebody chose the platform, so a registry is asked where the store has another one only.
+        `strict`: an image for another platform than the one asked for is then an error, else a warning.
+        """
+        policy = self.options.caching.pull
+        there = names.in_store(self.store, text) if policy in ("missing", "never") else None
+        if there is not None and (found := stored(self.store, there, platform, fitting=asked)) is not None:
+            return self._suited(found, text, platform, strict=asked and strict), True
         if shop is None:
             raise Miss
         with self._lock:
-            if text not in self._policy_used:
+            if (text, platform) not in self._policy_used:
                 assert self.puller is not None
-                self._policy_used[text] = self.puller.ensure(text, platform, self.options.caching.pull, step)
-            return self._suited(self._policy_used[text], text, platform), False
+                fetched = self.puller.ensure(text, platform, policy, step, beside=asked)
+                self._policy_used[text, platform] = fetched
+            found = self._policy_used[text, platform]
+        return self._suited(found, text, platform, strict=asked and strict), False
 
-    def _suited(self, image: Image, text: str, platform: Platform) -> Image:
-        """`image`, if it is for `platform`. One that is not only earns a warning where no platform was asked for."""
-        config = image.config
-        actual = platforms.normalize(config.os, config.architecture, config.variant)
-        if config.architecture and actual != platform:
+    def _suited(self, image: Image, text: str, platform: Platform, *, strict: bool) -> Image:
+        """`image`, if it is for `platform`. One that is not only earns a warning, unless `strict`."""
+        actual = platform_of(image)
+        if actual is not None and platform.distance(actual) is None:
             message = f"{text} is for {actual}, not for {platform}"
-            if platform != platforms.host():
+            if strict:
                 raise StoreError(message, hint="choose another base image, or another --platform")
             self.emit(Warned(message, hint="what it runs may not work here"))
         return image

@@ -24,10 +24,9 @@ from orca.dockerfile import parser
 from orca.dockerfile.instructions import Instruction
 from orca.errors import DockerfileError, Interrupted, NotYet, OrcaError, UsageError
 from orca.events import BuildFinished, BuildStarted, Emit, Event, StepFailed, Warned, ignore
-from orca.executor.bases import Bases
 from orca.executor.finish import finish
-from orca.executor.inputs import Inputs
 from orca.executor.options import Options, Result, rfc3339
+from orca.executor.shared import Shared
 from orca.executor.stage import Miss, StageBuilder, StageResult
 from orca.oci import platform as platforms
 from orca.oci.image import ImageConfig
@@ -49,36 +48,56 @@ if TYPE_CHECKING:
 class Build:
     """One build on one store. `emit` may be set until the first step begins."""
 
-    def __init__(self, options: Options, store: Store, emit: Emit = ignore) -> None:
+    def __init__(
+        self, options: Options, store: Store, emit: Emit = ignore, shared: Shared | None = None, first_step: int = 1
+    ) -> None:
+        """`shared` and `first_step` are for one of several builds (see `several`)."""
         self.options = options
         self.store = store
         self.emit = emit
         self.begun = time.monotonic()
-        self.id = time.strftime("%Y%m%dT%H%M%S-", time.gmtime()) + os.urandom(2).hex()
-        self.settings, self.plan = prepare(options)
+        self.settings, self.plan = prepare(options, first_step)
         # They emit through us: `emit` changes between the two passes.
-        self.inputs = Inputs(options, store, lambda event: self.emit(event))
-        self.bases = Bases(options, store, lambda event: self.emit(event))
+        self.shared = shared or Shared(options, store, lambda event: self.emit(event))
+        self.shared.number_from(first_step - 1 + self.plan.total_steps)
+        self.id, self.inputs, self.bases = self.shared.id, self.shared.inputs, self.shared.bases
         self._running: dict[int, Future[StageResult]] = {}
         self._done: dict[int, StageResult] = {}
-        self._extra = self.plan.total_steps
         self._lock = threading.RLock()
         self._unsaid: list[Warned] = []
+        self.cached = 0
 
     # -- the two passes
 
     def from_cache(self) -> Result | None:
         """The image, if every step of it is in the cache; nothing is written but tags. None when not."""
+        events: list[Event] = []
+        emit, self.emit = self.emit, events.append
+        try:
+            self._announce()
+            image = self.look()
+        finally:
+            self.emit = emit
+            self.shared.restart()
+        if image is None:
+            return None
+        result = self._result(image)
+        for event in events:
+            emit(event)
+        return self._told(result)
+
+    def look(self) -> Image | None:
+        """The image, if every step of it is in the cache; tells of the steps. None when not."""
         caching = self.options.caching
         if caching.no_cache or caching.pull in ("always", "newer"):
             return None
         events: list[Event] = []
         emit, self.emit = self.emit, events.append
         try:
-            self._announce()
             for index in self.plan.stages:
                 self.stage_result(index, None)
-            result = self._result(finish(self, self._done[self.plan.target.index], only_look=True))
+            image = finish(self, self._done[self.plan.target.index], only_look=True)
+            self.cached = sum(stage.cached for stage in self._done.values())
         except Miss:
             # What COPY reads is looked up once: `run` will not come upon these again.
             self._unsaid = [event for event in events if isinstance(event, Warned)]
@@ -87,25 +106,29 @@ class Build:
             self.inputs.remember()
             self.emit = emit
             self._done.clear()
-            self._extra = self.plan.total_steps
         for event in events:
             emit(event)
-        return self._told(result)
+        return image
 
     def run(self, shop: Workshop) -> Result:
         """Build it, inside the sandbox. Raises what the first failing step raised."""
-        from orca.sources.images import Puller
-
         (self.store.root / "builds" / self.id).mkdir(mode=0o700, exist_ok=True)
         self._announce()
+        return self._told(self._result(self.carry_out(shop)))
+
+    def carry_out(self, shop: Workshop) -> Image:
+        """`run` without what is said at its beginning and its end."""
+        from orca.sources.images import Puller
+
         for event in self._unsaid:
             self.emit(event)
-        self.bases.puller = Puller(self.store, shop.runner, shop.scratch)
+        self.bases.puller = self.bases.puller or Puller(self.store, shop.runner, shop.scratch)
         try:
-            result = self._result(finish(self, self._run_stages(shop), only_look=False))
+            image = finish(self, self._run_stages(shop), only_look=False)
+            self.cached = sum(stage.cached for stage in self._done.values())
+            return image
         finally:
             self.inputs.remember()
-        return self._told(result)
 
     def _announce(self) -> None:
         self.emit(BuildStarted(self.id, self.options.dockerfile.name, self.plan.total_steps, self.options.naming.tags))
@@ -128,15 +151,16 @@ class Build:
                     raise error
             self._done |= {index: future.result() for index, future in self._running.items()}
             return self._done[self.plan.target.index]
-        except BaseException:
-            self._kill_all(shop.runner)
+        except BaseException as error:
+            self.shared.fail(error)
+            self.kill_all(shop.runner)
             raise
         finally:
             # What was killed still has to tell and to clean up.
             pool.shutdown(wait=True, cancel_futures=True)
 
     @staticmethod
-    def _kill_all(runner: Runner) -> None:
+    def kill_all(runner: Runner) -> None:
         """End every process of the build: as pid 1 we may kill all others of our namespace."""
         from orca.executor import sandbox
 
@@ -162,14 +186,15 @@ class Build:
     def _unplanned(self, index: int) -> Stage:
         """A stage that only an ONBUILD trigger of a base refers to."""
         options = self.options
-        everything = make_plan(options.dockerfile, self.settings.scope, target=str(index), platform=options.platform)
+        everything = make_plan(
+            options.dockerfile, self.settings.scope, target=str(index), platform=options.platform,
+            asked=bool(options.platforms),
+        )  # fmt: skip
         return replace(everything.stages[index], first_step=self.extra_step(len(everything.stages[index].instructions)))
 
     def extra_step(self, more: int = 0) -> int:
         """A number for a step that the Dockerfile does not show."""
-        with self._lock:
-            self._extra += 1 + more
-            return self._extra - more
+        return self.shared.extra_step(more)
 
     def parse_trigger(self, text: str, stage: Stage) -> Instruction:
         """An ONBUILD trigger of the base as an instruction, located at the stage's FROM."""
@@ -186,7 +211,7 @@ class Build:
 
     def lookup(self, key: str, stage: Stage) -> StepRecord | None:
         """The cached step, unless this build must not use the cache."""
-        return None if self.options.caching.no_cache else self.store.step(key)
+        return self.shared.made(key) or (None if self.options.caching.no_cache else self.store.step(key))
 
     def wanted_anew(self, stage: Stage) -> bool:
         """Did --no-cache-filter name this stage?"""
@@ -220,7 +245,10 @@ class Build:
         index = self.plan.find(word, stage.index)
         if index is not None:
             return self.stage_result(index, shop).position.key
-        return self.bases.image(word, stage.platform, shop, 0)[0].descriptor.digest
+        return self._source_image(word, stage, shop, 0).descriptor.digest
+
+    def _source_image(self, word: str, stage: Stage, shop: Workshop | None, step: int) -> Image:
+        return self.bases.image(word, stage.platform, shop, step, asked=stage.asked, strict=False)[0]
 
     def source_rootfs(self, word: str, stage: Stage, shop: Workshop, step: int) -> RootFs:
         """The file system that a COPY --from reads."""
@@ -228,8 +256,7 @@ class Build:
 
         index = self.plan.find(word, stage.index)
         if index is None:
-            image, _ = self.bases.image(word, stage.platform, shop, step)
-            return RootFs(shop, (shop.unpack(image, step),))
+            return RootFs(shop, (shop.unpack(self._source_image(word, stage, shop, step), step),))
         result = self.stage_result(index, shop)
         if result.rootfs is not None:
             return result.rootfs
@@ -264,8 +291,7 @@ class Build:
     # -- the end
 
     def _result(self, image: Image) -> Result:
-        cached = sum(stage.cached for stage in self._done.values())
-        return Result(image, cached, self.plan.total_steps, time.monotonic() - self.begun)
+        return Result(image, self.cached, self.plan.total_steps, time.monotonic() - self.begun)
 
     def _told(self, result: Result) -> Result:
         manifest = result.image.manifest
@@ -284,7 +310,7 @@ class Build:
         return result
 
 
-def prepare(options: Options) -> tuple[Settings, Plan]:
+def prepare(options: Options, first_step: int = 1) -> tuple[Settings, Plan]:
     """Scopes and the stage graph. Raises DockerfileError, UsageError."""
     global_args, _ = split(options.dockerfile)
     scope = scopes.make_scope(
@@ -294,7 +320,10 @@ def prepare(options: Options) -> tuple[Settings, Plan]:
         predefined=scopes.predefined(options.platform, platforms.host(), options.naming.epoch),
         proxies=options.proxies,
     )
-    plan = make_plan(options.dockerfile, scope, target=options.target, platform=options.platform)
+    plan = make_plan(
+        options.dockerfile, scope, target=options.target, platform=options.platform,
+        asked=bool(options.platforms), first=first_step,
+    )  # fmt: skip
     check_stage_names(options)
     settings = Settings(scope, options.running.network, options.running.hosts)
     refuse_early(plan, settings)

@@ -10,6 +10,7 @@ from typing import Any
 
 from orca.dockerfile.instructions import Dockerfile
 from orca.oci import platform as platforms
+from orca.oci.image import Descriptor
 from orca.oci.platform import Platform
 from orca.store.layout import Image
 
@@ -57,7 +58,7 @@ class Caching:
 
 @dataclass(frozen=True)
 class Options:
-    """A build of one platform.
+    """A build. `platform` is what a `Build` is for; `platforms` are those that were asked for, if any were.
 
     `in_order` gives up all overlap, for those who want to read along.
     """
@@ -74,16 +75,24 @@ class Options:
     naming: Naming = Naming()
     running: Running = Running()
     caching: Caching = Caching()
+    platforms: tuple[Platform, ...] = ()
 
 
 @dataclass(frozen=True)
 class Result:
-    """A built image, in the store."""
+    """What was built, in the store: an image, or an index of `images` of which `image` is the first."""
 
     image: Image
     cached: int
     steps: int
     seconds: float
+    index: Descriptor | None = None
+    images: tuple[tuple[Platform, Image], ...] = ()
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """What the tags point to."""
+        return self.index or self.image.descriptor
 
 
 def rfc3339(seconds: float) -> str:

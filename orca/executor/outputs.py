@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orca.errors import NotYet, UsageError
+from orca.executor.options import Result
 from orca.oci.image import Descriptor, check_digest
-from orca.store.layout import Image, Layout
+from orca.store.layout import Layout
 from orca.store.store import Store
 from orca.tools import skopeo
 from orca.tools.command import Runner
@@ -36,10 +37,11 @@ def parse(word: str) -> Output:
     raise UsageError(f"bad --output {word!r}", hint="write oci:DIR:TAG")
 
 
-def write(output: Output, image: Image, store: Store, runner: Runner) -> None:
-    """Copy the image to the layout."""
+def write(output: Output, result: Result, store: Store, runner: Runner) -> None:
+    """Copy the image (or the whole index) to the layout."""
     target = f"oci:{output.directory}:{output.tag}"
-    send(image.descriptor, target, store, runner, why="write the image as an OCI layout")
+    words = ("--all",) if result.index else ()
+    send(result.descriptor, target, store, runner, words, why="write the image as an OCI layout")
 
 
 def send(

@@ -86,6 +86,7 @@ class StageBuilder:
         self._layout: Layout | None = None
         self._queue: ThreadPoolExecutor | None = None
         self._commits: list[Future[None]] = []
+        self._claims: set[str] = set()
 
     def run(self) -> StageResult:
         """Carry out the whole stage. Raises Miss when only looking, OrcaError on failure."""
@@ -102,6 +103,8 @@ class StageBuilder:
         finally:
             if self._queue is not None:
                 self._queue.shutdown(wait=True, cancel_futures=True)
+            for key in self._claims:
+                self.build.shared.abandon(key)
         assert self._manifest is not None
         return StageResult(position, self._manifest, self._rootfs, self.cached, self._anew)
 
@@ -136,7 +139,9 @@ class StageBuilder:
             return Position(below.position.key, state, below.position.snapshots), True
         if self.stage.base.lower() == SCRATCH:
             return self._scratch(number)
-        image, cached = self.build.bases.image(self.stage.base, self.stage.platform, self.shop, number)
+        image, cached = self.build.bases.image(
+            self.stage.base, self.stage.platform, self.shop, number, asked=self.stage.asked, strict=True
+        )
         self._manifest = image.descriptor
         self._triggers = image.config.onbuild
         key = step_key("", {"from": image.descriptor.digest, "platform": str(self.stage.platform)})
@@ -180,7 +185,7 @@ class StageBuilder:
             ingredients |= self.build.options.naming.ingredients()
             key = step_key(before.key, ingredients)
             self._anew = self._anew or self._reads_anew(step.op)
-            record = None if self._anew else self.build.lookup(key, self.stage)
+            record = self._known(key)
             cached = record is not None
             if record is not None:
                 position = self._take(record, step)
@@ -193,6 +198,18 @@ class StageBuilder:
         self.cached += cached
         self.build.emit(StepFinished(number, time.monotonic() - begun, cached))
         return position
+
+    def _known(self, key: str) -> StepRecord | None:
+        """The step, if it is in the cache, or made for another platform meanwhile; else it is ours to make."""
+        shared = self.build.shared
+        while True:
+            record = shared.made(key) if self._anew else self.build.lookup(key, self.stage)
+            if record is not None or self.shop is None:
+                return record
+            if shared.claim(key):
+                self._claims.add(key)
+                # Whoever let go of it between our look and our claim has left a record.
+                return shared.made(key)
 
     def _tell_start(self, number: int, instruction: Instruction, why: str) -> None:
         text = _BLANKS.sub(" ", instruction.text)
@@ -420,18 +437,19 @@ class StageBuilder:
         assert self._manifest is not None
         if commit.after.loose:
             self._unstacked.append(commit.after)
-        self.build.store.put_step(
-            StepRecord(
-                commit.after.key,
-                commit.step.instruction.text,
-                self._manifest,
-                commit.after.snapshots,
-                commit.after.state.to_json(),
-                commit.ingredients,
-                made,
-                self.build.timestamp(),
-            )
+        record = StepRecord(
+            commit.after.key,
+            commit.step.instruction.text,
+            self._manifest,
+            commit.after.snapshots,
+            commit.after.state.to_json(),
+            commit.ingredients,
+            made,
+            self.build.timestamp(),
         )
+        self.build.store.put_step(record)
+        self.build.shared.done(record)
+        self._claims.discard(record.key)
 
 
 @dataclass(frozen=True)

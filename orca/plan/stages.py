@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orca.dockerfile import mounts
 from orca.dockerfile.instructions import Arg, Copy, Dockerfile, From, Instruction, Run
@@ -20,7 +20,8 @@ SCRATCH = "scratch"
 class Stage:
     """One stage. `base` is the index of an earlier stage, or the name of an image, or "scratch".
 
-    `first_step` is the number of its FROM among the steps of the build.
+    `first_step` is the number of its FROM among the steps of the build. A stage FROM a stage has that
+    one's platform. `asked` says that somebody chose the platform, which is else the machine's own.
     """
 
     index: int
@@ -31,6 +32,7 @@ class Stage:
     instructions: tuple[Instruction, ...]
     needs: frozenset[int]
     first_step: int = 0
+    asked: bool = False
 
     @property
     def label(self) -> str:
@@ -90,17 +92,28 @@ def _copied_from(instruction: Instruction) -> Iterator[tuple[Instruction, str]]:
                     yield instruction, word
 
 
-def make_plan(source: Dockerfile, scope: Scope, *, target: str | None, platform: Platform) -> Plan:
-    """Resolve FROMs and --froms. Raises DockerfileError at the line, UsageError for an unknown target."""
+def make_plan(
+    source: Dockerfile, scope: Scope, *, target: str | None, platform: Platform, asked: bool = False, first: int = 1
+) -> Plan:
+    """Resolve FROMs and --froms; steps are numbered from `first` on. `asked`: `platform` was chosen by somebody.
+
+    Raises DockerfileError at the line, UsageError for an unknown target.
+    """
     _, parts = split(source)
     names: dict[str, int] = {}
     stages: list[Stage] = []
     for index, (origin, body) in enumerate(parts):
-        stages.append(_stage(index, origin, body, names, scope, platform, _all_names(parts)))
+        stage = _stage(index, origin, body, names, scope, platform, _all_names(parts))
+        if isinstance(stage.base, int):
+            below = stages[stage.base]
+            stage = replace(stage, platform=below.platform, asked=below.asked)
+        elif stage.platform == platform:
+            stage = replace(stage, asked=asked or stage.asked)
+        stages.append(stage)
         if origin.stage:
             names[origin.stage] = index
     wanted = _target(stages, names, target)
-    return _reach(stages, wanted, names)
+    return _reach(stages, wanted, names, first)
 
 
 def _all_names(parts: list[tuple[From, tuple[Instruction, ...]]]) -> dict[str, int]:
@@ -121,11 +134,11 @@ def _stage(
         hint = "give the ARG a default, or --build-arg"
         raise scope.error(f"FROM {origin.image} is empty after its variables were expanded", origin, hint)
     base: int | str = names.get(image.lower(), image)
-    platform = default
+    platform, asked = default, False
     if origin.platform is not None:
         text = scope.expand(origin.platform, scope.in_from, origin)
         try:
-            platform = platforms.parse(text) if text else default
+            platform, asked = (platforms.parse(text), True) if text else (default, False)
         except UsageError as error:
             raise scope.error(error.message, origin, error.hint) from error
     needs = {base} if isinstance(base, int) else set()
@@ -133,7 +146,7 @@ def _stage(
         for at, word in _copied_from(instruction):
             found = _from_stage(word, index, names, later, scope, at)
             needs |= {found} if found is not None else set()
-    return Stage(index, origin.stage, origin, base, platform, body, frozenset(needs))
+    return Stage(index, origin.stage, origin, base, platform, body, frozenset(needs), asked=asked)
 
 
 def _from_stage(
@@ -172,7 +185,7 @@ def _target(stages: list[Stage], names: Mapping[str, int], target: str | None) -
     )
 
 
-def _reach(stages: list[Stage], wanted: Stage, names: Mapping[str, int]) -> Plan:
+def _reach(stages: list[Stage], wanted: Stage, names: Mapping[str, int], first: int) -> Plan:
     """Keep what `wanted` needs, and number its steps in Dockerfile order."""
     reached, queue = set(), [wanted.index]
     while queue:
@@ -181,9 +194,9 @@ def _reach(stages: list[Stage], wanted: Stage, names: Mapping[str, int]) -> Plan
             reached.add(index)
             queue.extend(stages[index].needs)
     kept: dict[int, Stage] = {}
-    step = 1
+    step = first
     for stage in stages:
         if stage.index in reached:
-            kept[stage.index] = Stage(**{**vars(stage), "first_step": step})
+            kept[stage.index] = replace(stage, first_step=step)
             step += 1 + len(stage.instructions)
-    return Plan(kept, kept[wanted.index], names, step - 1)
+    return Plan(kept, kept[wanted.index], names, step - first)

@@ -19,10 +19,11 @@ from orca.errors import ImageError, OrcaError, StoreError, ToolError
 from orca.events import Progress
 from orca.oci import image, reference
 from orca.oci.image import Descriptor, ImageConfig
+from orca.oci.index import Index
 from orca.oci.platform import Platform
 from orca.oci.reference import Reference
 from orca.sources import registries
-from orca.sources.names import in_store
+from orca.sources.names import entry_of, in_store, lookup, stored
 from orca.store.layout import Image, Layout
 from orca.store.store import Store
 from orca.tools import bounds, skopeo
@@ -91,25 +92,31 @@ class Puller:
         self.scratch = scratch
         self.options = tuple(options)
 
-    def ensure(self, text: str, platform: Platform, policy: str = "missing", step: int | None = None) -> Image:
+    def ensure(
+        self, text: str, platform: Platform, policy: str = "missing", step: int | None = None, *, beside: bool = False
+    ) -> Image:
         """The image `text` for `platform`: from the store, else (as `policy` says) from a registry.
 
+        With `beside`, an image in the store that is for another platform does not do while a registry may have
+        the right one, and what is pulled joins those for other platforms under the name, which becomes an index's.
         Raises OrcaError with what the registry said.
         """
-        there = in_store(self.store, text) if policy in ("missing", "never") else None
+        called, there = (lookup(self.store, text) if policy in ("missing", "never") else None) or (None, None)
         if there is not None:
-            return self.store.images.image(there, platform)
-        if policy == "never":
-            raise StoreError(
-                f"{text} is not in the store, and --pull=never forbids to get it", hint="orca pull gets it"
-            )
+            # No registry has what was built here, or is named by its digest.
+            only = policy == "never" or called is None or reference.parse(called).registry == reference.LOCAL
+            if found := stored(self.store, there, platform, fitting=beside and not only):
+                return found
+        elif policy == "never":
+            hint = "orca pull gets it"
+            raise StoreError(f"{text} is not in the store, and --pull=never forbids to get it", hint=hint)
         failed: list[OrcaError] = []
         for name in registries.candidates(text):
             if name.registry == reference.LOCAL:
                 # What was built here: no registry has it.
                 return self.store.find(text, platform)[1]
             try:
-                return self.pull(name, platform, step)
+                return self.pull(name, platform, step, beside=beside)
             except ToolError as error:
                 failed.append(error)
         if policy == "newer" and (there := in_store(self.store, text)) is not None:
@@ -117,8 +124,33 @@ class Puller:
         # What was built here is offered as a last resort only when no registry has the name.
         raise failed[0]
 
-    def pull(self, name: Reference, platform: Platform, step: int | None = None) -> Image:
-        """Copy one image from its registry; it gets its full name as a tag. Raises ToolError, ImageError."""
+    def pull(self, name: Reference, platform: Platform, step: int | None = None, *, beside: bool = False) -> Image:
+        """Copy one image from its registry; it gets its full name as a tag. Raises ToolError, ImageError.
+
+        With `beside`, images for other platforms keep the name too.
+        """
+        found = self.fetch(name, platform, step)
+        if beside:
+            self._tag_beside(str(name), found, platform)
+        else:
+            self.store.tag((str(name),), found.descriptor)
+        return found
+
+    def _tag_beside(self, name: str, found: Image, platform: Platform) -> None:
+        layout = self.store.images
+
+        def join(tags: dict[str, Descriptor]) -> None:
+            others = Index()
+            if name in tags:
+                with contextlib.suppress(OrcaError):  # a damaged one is replaced
+                    others = layout.entries(tags[name]) or Index(tuple(map(entry_of, layout.all_images(tags[name]))))
+            both = others.beside([entry_of(found, platform)])
+            tags[name] = layout.put_index(both) if len(both.manifests) > 1 else found.descriptor
+
+        self.store.edit_tags(join)
+
+    def fetch(self, name: Reference, platform: Platform, step: int | None = None) -> Image:
+        """Copy one image from its registry, which gives it no name. Raises ToolError, ImageError."""
         source = f"docker://{name.name}"
         try:
             raw = self.runner.run(
@@ -136,26 +168,19 @@ class Puller:
                 found = self._restore(found, pinned, platform, step)
         except ToolError as error:
             raise explain(error, name) from error
-        self.store.tag((str(name),), found.descriptor)
         return found
 
     def _one_manifest(self, source: str, raw: bytes, platform: Platform, step: int | None) -> bytes:
-        """Out of an index, the manifest for `platform`: it says how much may arrive.
-
-        What only skopeo finds a use for in the index (another variant) is left to it. Raises ImageError.
-        """
+        """Out of an index, the manifest for `platform`: it says how much may arrive. Raises ImageError."""
         value = image.load_object(raw, "the manifest")
-        entries = value.get("manifests")
-        if not isinstance(entries, list):
+        if not isinstance(value.get("manifests"), list):
             return raw
-        for entry in map(Descriptor.from_json, entries):
-            if platform.accepts(entry.platform):
-                command = skopeo.inspect_raw(f"{source}@{entry.digest}", *self.options)
-                data = self.runner.run(command, step=step, limit=image.JSON_LIMIT).stdout
-                if image.digest_of(data) != entry.digest:
-                    raise ImageError(f"the registry sent {image.digest_of(data)} for {entry.digest}")
-                return data
-        return raw
+        entry = Index.from_json(value).choose(platform)
+        command = skopeo.inspect_raw(f"{source}@{entry.digest}", *self.options)
+        data = self.runner.run(command, step=step, limit=image.JSON_LIMIT).stdout
+        if image.digest_of(data) != entry.digest:
+            raise ImageError(f"the registry sent {image.digest_of(data)} for {entry.digest}")
+        return data
 
     def _copy(self, source: str, raw: bytes, platform: Platform, step: int | None) -> Image:
         layout = Layout(self.scratch / f"pull-{threading.get_ident()}-{os.urandom(3).hex()}")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from orca.oci import platform as platforms
 from orca.oci.image import Descriptor
 from orca.oci.platform import Platform
 from orca.store.layout import Image
@@ -30,6 +33,31 @@ def in_store(store: Store, text: str) -> Descriptor | None:
     """The image that `FROM text` finds without a registry."""
     found = lookup(store, text)
     return found[1] if found else None
+
+
+def platform_of(image: Image) -> Platform | None:
+    """The platform that an image's config names; None when it names none."""
+    config = image.config
+    return platforms.normalize(config.os, config.architecture, config.variant) if config.architecture else None
+
+
+def entry_of(image: Image, platform: Platform | None = None) -> Descriptor:
+    """The image as an entry of an index, for `platform` or the one that its config names."""
+    named = platform or platform_of(image)
+    return replace(image.descriptor.plain(), platform=named.to_json() if named else None)
+
+
+def stored(store: Store, descriptor: Descriptor, platform: Platform, *, fitting: bool) -> Image | None:
+    """The image for `platform` that `descriptor` names. With `fitting`, None when it is for another one.
+
+    Raises StoreError, ImageError; an index without the platform too, unless `fitting`.
+    """
+    index = store.images.entries(descriptor)
+    if index is not None and fitting and not index.has(platform):
+        return None
+    found = store.images.image(descriptor, platform)
+    actual = platform_of(found)
+    return None if fitting and actual is not None and platform.distance(actual) is None else found
 
 
 def find(store: Store, text: str, platform: Platform | None = None) -> tuple[str | None, Descriptor, Image]:

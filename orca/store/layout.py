@@ -13,11 +13,11 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from orca.errors import ImageError, StoreError
 from orca.oci import image
 from orca.oci.image import Descriptor, ImageConfig, Manifest
+from orca.oci.index import Index
 from orca.oci.platform import Platform
 from orca.store import files
 
@@ -117,21 +117,27 @@ class Layout:
         if isinstance(value.get("manifests"), list):
             if descriptor.platform is not None:
                 raise ImageError("an index of images holds another index")
-            chosen = self._choose(value["manifests"], platform)
+            chosen = Index.from_json(value).choose(platform)
             return self.image(replace(chosen, platform=chosen.platform or {}), None)
         manifest = Manifest.from_json(value)
         config = image.load_object(self.read(manifest.config, "the image config"), "the image config")
         return Image(descriptor.plain(), manifest, ImageConfig.from_json(config))
 
-    @staticmethod
-    def _choose(entries: list[Any], platform: Platform | None) -> Descriptor:
-        found = [Descriptor.from_json(entry) for entry in entries]
-        for entry in found:
-            if platform is None or platform.accepts(entry.platform):
-                return entry
-        parts = [[(entry.platform or {}).get(part) for part in ("os", "architecture", "variant")] for entry in found]
-        there = ", ".join(sorted("/".join(str(part) for part in each if part) for each in parts))
-        raise ImageError(f"the image is not there for {platform}", hint=f"it has: {there or 'nothing'}")
+    def entries(self, descriptor: Descriptor) -> Index | None:
+        """The index that `descriptor` names; None when it names an image. Raises StoreError, ImageError."""
+        value = image.load_object(self.read(descriptor, "the manifest"), "the manifest")
+        return Index.from_json(value) if isinstance(value.get("manifests"), list) else None
+
+    def all_images(self, descriptor: Descriptor) -> tuple[Image, ...]:
+        """Every image that `descriptor` names: one, or all of an index."""
+        index = self.entries(descriptor)
+        if index is None:
+            return (self.image(descriptor),)
+        return tuple(self.image(replace(entry, platform=entry.platform or {})) for entry in index.images())
+
+    def put_index(self, index: Index) -> Descriptor:
+        """Store an index."""
+        return self.put(image.document(index.to_json()), image.INDEX)
 
     def put_image(self, manifest: Manifest, config: ImageConfig) -> Image:
         """Store a config and a manifest that points to it."""

@@ -11,7 +11,7 @@ from orca import events
 from orca.ui import human
 from orca.ui.escape import strip_controls, visible
 from orca.ui.terminal import Terminal, styled
-from orca.ui.wording import amount, heading, summary
+from orca.ui.wording import Labels, amount, heading, summary
 
 PROGRESS_EVERY = 5.0
 """Seconds between two lines on the same pull or commit."""
@@ -23,7 +23,7 @@ class PlainView:
     def __init__(self, terminal: Terminal, clock: Callable[[], float] = time.monotonic) -> None:
         self._terminal = terminal
         self._clock = clock
-        self._steps = 0
+        self._labels = Labels()
         self._told: dict[tuple[int | None, str], float] = {}
         self.color = terminal.color
 
@@ -40,15 +40,15 @@ class PlainView:
         return self._terminal.width if self._terminal.tty else 100
 
     def label(self, step: int) -> str:
-        """`[2/8]`, or `[2]` when nobody said how many there are."""
-        return f"[{step}/{self._steps}]" if self._steps else f"[{step}]"
+        """`[2/8]`, `[linux/arm64 2/5]`, or `[2]` when nobody said how many there are."""
+        return f"[{self._labels(step)}]"
 
     def _step(self, step: int, text: str, style: str = "") -> None:
         self.say(f"{styled(self.label(step), 'dim', color=self.color)} {styled(text, style, color=self.color)}")
 
     def began(self, event: events.BuildStarted) -> None:
         """What is built out of what."""
-        self._steps = event.steps
+        self._labels = Labels(event)
         for line in heading(event, self.width()):
             self.say(line)
 

@@ -12,7 +12,7 @@ from orca import events
 from orca.ui.screen import MovingScreen, Screen, StillScreen
 from orca.ui.steps import Frame, Step, screen_lines, step_line
 from orca.ui.terminal import Span, Terminal, spelled, styled
-from orca.ui.wording import heading, summary
+from orca.ui.wording import Labels, heading, summary
 
 FRAMES_PER_SECOND = 10
 TALLEST = 24
@@ -34,7 +34,7 @@ class LiveView:
         self._screen: Screen = StillScreen(terminal)
         self._painter: threading.Thread | None = None
         self._closing = threading.Event()
-        self._total = 0
+        self._labels = Labels()
         self._steps: dict[int, Step] = {}
         self._above: list[str] = []
 
@@ -67,7 +67,7 @@ class LiveView:
 
     def _frame(self) -> Frame:
         # The last column stays free: a full line would make some terminals begin a new one.
-        return Frame(self._terminal.width - 1, self._total, self._clock())
+        return Frame(self._terminal.width - 1, self._labels, self._clock())
 
     def _start_moving(self) -> None:
         self._screen.show([], [])
@@ -112,7 +112,7 @@ class LiveView:
         return self._steps[key]
 
     def _began(self, event: events.BuildStarted) -> None:
-        self._total = event.steps
+        self._labels = Labels(event)
         self._say(*((line, "dim") for line in heading(event, self._terminal.width)))
 
     def _started(self, event: events.StepStarted) -> None:

@@ -11,7 +11,7 @@ from orca import events
 from orca.ui import human
 from orca.ui.escape import strip_controls, visible
 from orca.ui.terminal import Line, Span
-from orca.ui.wording import amount
+from orca.ui.wording import Labels, amount
 
 OUTPUT_LINES = 6
 """Last lines of a running step's output that are shown under it."""
@@ -42,10 +42,10 @@ def moving(bar: events.Progress) -> bool:
 
 @dataclass(frozen=True)
 class Frame:
-    """What a drawing depends on beside the steps: columns, the number of steps, the time."""
+    """What a drawing depends on beside the steps: columns, what steps are called, the time."""
 
     width: int
-    total: int
+    labels: Labels
     now: float
 
     @property
@@ -114,9 +114,7 @@ def step_line(step: Step, frame: Frame) -> Line:
 def _label(step: Step, frame: Frame) -> str:
     if not step.number:
         return ""
-    if not frame.total:
-        return f"[{step.number}] "
-    return f"[{step.number:>{len(str(frame.total))}}/{frame.total}] "
+    return f"[{frame.labels(step.number, aligned=True)}] "
 
 
 def _time(step: Step, now: float) -> str:

@@ -161,7 +161,6 @@ def test_not_yet(kitchen: Kitchen, line: str) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--platform=linux/amd64,linux/arm64",), "several platforms at once are not supported yet"),
         (("--output", "type=tar,dest=x"), "not supported yet"),
     ],
 )

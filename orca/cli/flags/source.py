@@ -30,7 +30,7 @@ class Source:
     context: Path | None
     ignore_file: Path | None
     target: str | None
-    platform: Platform
+    platforms: tuple[Platform, ...]
     build_args: Mapping[str, str]
     proxies: Mapping[str, str]
     warnings: tuple[Warned, ...]
@@ -43,7 +43,8 @@ def declare(add: Callable[..., Any]) -> None:
     add("--target", metavar="STAGE", help="build this stage, not the last one")
     add("--build-arg", action="append", default=[], metavar="NAME[=VALUE]",
         help="set an ARG; without =VALUE, from the environment")  # fmt: skip
-    add("--platform", metavar="OS/ARCH", help="the platform to build for")
+    add("--platform", action="append", default=[], metavar="OS/ARCH[,OS/ARCH ...]",
+        help="the platform to build for; several make an image index")  # fmt: skip
 
 
 def read(given: argparse.Namespace, environ: Mapping[str, str]) -> Source:
@@ -58,7 +59,7 @@ def read(given: argparse.Namespace, environ: Mapping[str, str]) -> Source:
         context,
         _ignore_file(context, dockerfile_path),
         given.target,
-        platforms.parse(_one_platform(given.platform)) if given.platform else platforms.host(),
+        platforms.parse_list(given.platform),
         build_args,
         {name: environ[name] for name in sorted(PROXIES) if environ.get(name)},
         (*_warnings(dockerfile), *unset, *_unused_args(dockerfile, build_args)),
@@ -137,12 +138,6 @@ def _unused_args(source: Dockerfile, build_args: Mapping[str, str]) -> list[Warn
         for name in build_args
         if name not in known and not name.startswith(("TARGET", "BUILD"))
     ]
-
-
-def _one_platform(text: str) -> str:
-    if "," in text:
-        raise NotYet("several platforms at once are not supported yet", hint="build them one by one")
-    return text
 
 
 def _warnings(source: Dockerfile) -> list[Warned]:

@@ -73,4 +73,30 @@ def test_host(machine: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> N
     ],
 )
 def test_entries_of_an_index(entry: Mapping[str, Any] | None, accepted: bool) -> None:
-    assert Platform("linux", "arm64").accepts(entry) is accepted
+    assert (platform.of(entry) == Platform("linux", "arm64")) is accepted
+
+
+@pytest.mark.parametrize(
+    ("wanted", "there", "distance"),
+    [
+        ("linux/arm/v7", "linux/arm/v7", 0),
+        ("linux/arm/v7", "linux/arm/v6", 1),
+        ("linux/arm/v6", "linux/arm/v7", None),
+        ("linux/arm64/v9", "linux/arm64", 1),
+        ("linux/amd64/v3", "linux/amd64", 2),
+        ("linux/amd64", "linux/amd64/v3", None),
+        ("linux/arm64", "linux/arm/v7", None),
+        ("linux/arm64/vx", "linux/arm64", None),
+        ("windows/amd64", "linux/amd64", None),
+    ],
+)
+def test_what_runs_on_a_platform(wanted: str, there: str, distance: int | None) -> None:
+    assert platform.parse(wanted).distance(platform.parse(there)) == distance
+
+
+def test_lists_of_platforms() -> None:
+    found = platform.parse_list(["linux/amd64,linux/arm64/v8", "arm64", "linux/arm/v7"])
+    assert [str(each) for each in found] == ["linux/amd64", "linux/arm64", "linux/arm/v7"]
+    assert found[2].to_json() == {"os": "linux", "architecture": "arm", "variant": "v7"}
+    with pytest.raises(UsageError, match="bad platform ''"):
+        platform.parse_list(["linux/amd64,"])

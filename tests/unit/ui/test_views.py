@@ -86,7 +86,7 @@ def test_explain(recorded: list[events.Event]) -> None:
 def test_json(recorded: list[events.Event]) -> None:
     lines = [json.loads(line) for line in shown("json", recorded, io.StringIO()).splitlines()]
     assert [line["event"] for line in lines] == [event.to_json()["event"] for event in recorded]
-    assert lines[0].keys() == {"time", "event", "build", "dockerfile", "steps", "tags"}
+    assert lines[0].keys() == {"time", "event", "build", "dockerfile", "steps", "tags", "parts"}
 
 
 def test_json_time() -> None:
