@@ -14,6 +14,12 @@ from orca.ui import human, open_view
 from orca.ui.progress import LiveView
 from orca.ui.steps import Frame, Step, bar_line, screen_lines, step_line
 from orca.ui.terminal import Line, Terminal
+from orca.ui.wording import Labels
+
+
+def labels(steps: int, *parts: events.Part) -> Labels:
+    return Labels(events.BuildStarted("b", "Dockerfile", steps, parts=parts))
+
 
 PIECE = re.compile(r"\x1b\[(\??\d*(?:;\d+)*)([A-Za-z])|(.)", re.DOTALL)
 
@@ -178,7 +184,7 @@ def test_narrower_terminal_erases_what_was_wrapped(tty: io.StringIO) -> None:
 
 def test_more_running_than_lines() -> None:
     steps = [Step(number, f"RUN {number}", 0.0) for number in range(1, 10)]
-    lines = screen_lines(steps, Frame(79, 9, 1.0), 5)
+    lines = screen_lines(steps, Frame(79, labels(9), 1.0), 5)
     assert len(lines) == 5
     assert plain_text(lines[-1]) == "  … and 5 more steps"
 
@@ -186,7 +192,7 @@ def test_more_running_than_lines() -> None:
 @pytest.mark.parametrize("width", [20, 39, 59, 60, 79, 199])
 def test_step_line_is_as_wide_as_the_terminal(width: int) -> None:
     step = Step(12, "RUN 漢字 " * 30, 0.0, calls={1: ("runc", 0.5)}, spent={"tar": 2.0, "umoci": 0.04}, layer=10**7)
-    assert human.cells(plain_text(step_line(step, Frame(width, 100, 3.0)))) == width
+    assert human.cells(plain_text(step_line(step, Frame(width, labels(100), 3.0)))) == width
 
 
 @pytest.mark.parametrize("width", [30, 40, 80])
@@ -196,7 +202,17 @@ def test_bar_fits(width: int) -> None:
         assert human.cells(plain_text(bar_line(bar, "  ", width))) <= width
 
 
+def test_steps_of_several_platforms() -> None:
+    called = labels(15, events.Part("linux/amd64", 1, 5), events.Part("linux/arm64/v9", 6, 10))
+    assert [called(5), called(7), called(15), called(16)] == [
+        "linux/amd64 5/5", "linux/arm64/v9 2/10", "linux/arm64/v9 10/10", "16/15",
+    ]  # fmt: skip
+    assert [called(5, aligned=True), called(7, aligned=True)] == ["linux/amd64    5/5", "linux/arm64/v9  2/10"]
+    line = plain_text(step_line(Step(7, "RUN x", 0.0), Frame(79, called, 1.0)))
+    assert "[linux/arm64/v9  2/10] RUN x" in line
+
+
 def test_helpers_yield_to_working_tools() -> None:
     step = Step(1, "RUN x" * 9, 0.0, spent={"slirp4netns": 3.0, "runc": 2.9})
-    text = plain_text(step_line(step, Frame(60, 9, 3.0)))
+    text = plain_text(step_line(step, Frame(60, labels(9), 3.0)))
     assert "runc" in text and "slirp4netns" not in text
