@@ -53,19 +53,18 @@ def _quoted_word(escape: str) -> re.Pattern[str]:
 
 
 def string_array(args: str, at: int) -> tuple[str, ...] | None:
-    """The strings of a JSON array; None when `args` is anything else, which makes it the shell form."""
+    """The strings of a JSON array; None when `args` is no JSON array, which makes it the shell form.
+
+    Raises Fault for an array that holds something else than strings, as BuildKit does.
+    """
     values = _json_array(args)
-    if values is None or not all(isinstance(value, str) for value in values):
+    if values is None:
         return None
+    if not all(isinstance(value, str) for value in values):
+        raise Fault("not every value of the JSON array is a string", at=at, hint="put each word in double quotes")
     if any("\0" in value for value in values):
         raise Fault("a word of the JSON array holds a NUL character", at=at)
     return tuple(_LONE_SURROGATE.sub("\ufffd", value) for value in values)
-
-
-def is_mixed_array(args: str) -> bool:
-    """Whether `args` is a JSON array with something else than strings in it: shell form, but hardly meant as that."""
-    values = _json_array(args)
-    return values is not None and not all(isinstance(value, str) for value in values)
 
 
 def _json_array(args: str) -> list[Any] | None:

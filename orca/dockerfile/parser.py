@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from orca.errors import DockerfileError, Location
 
-from . import arguments, grammar
+from . import grammar
 from .heredoc import Document, HeredocWord
 from .instructions import Arg, Directive, Dockerfile, From, Instruction, ParseWarning, Span
 from .logical import LogicalLine, Reader
@@ -93,15 +93,9 @@ class _Parsing:
             statement = grammar.statement(line.text, line.span, self.reader.escape)
             documents = tuple(self._document(word) for word in statement.announced())
             span = Span(line.span.first, self.reader.next)
-            self._warn_about_mixed_array(statement)
             return grammar.instruction(replace(statement, span=span, documents=documents))
         except Fault as fault:
             raise self._located(fault, line) from None
-
-    def _warn_about_mixed_array(self, statement: grammar.Statement) -> None:
-        if arguments.is_mixed_array(statement.args):
-            message = "not every value of the JSON array is a string, so it is taken as a line for the shell"
-            self.warnings.append(ParseWarning("JSONArgsNotStrings", message, statement.span))
 
     def _document(self, word: HeredocWord) -> Document:
         raw = self.reader.body(word.name, word.strip_tabs)

@@ -73,11 +73,13 @@ def config(
     capabilities = list(CAPABILITIES)
     # A user other than root has no effective ones; execve keeps what the bounding set leaves to set-uid files.
     held = capabilities if process.uid == 0 else []
+    # The primary group is among them: a process could otherwise drop it where it denies something (CVE-2022-36109).
+    groups = list(dict.fromkeys((process.gid, *process.groups)))
     return {
         "ociVersion": "1.0.2",
         "process": {
             "terminal": process.terminal,
-            "user": {"uid": process.uid, "gid": process.gid, "umask": 0o022, "additionalGids": list(process.groups)},
+            "user": {"uid": process.uid, "gid": process.gid, "umask": 0o022, "additionalGids": groups},
             "args": list(process.argv),
             "env": [f"{name}={text}" for name, text in process.environment.items()],
             "cwd": process.directory,

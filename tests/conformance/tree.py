@@ -123,8 +123,7 @@ def from_layout(layout: Path, digest: str) -> Flat:
     """An image of an OCI image layout by the digest of its manifest."""
 
     def blob(digest: str) -> Path:
-        path = layout / "blobs" / digest.replace(":", "/")
-        return path
+        return layout / "blobs" / digest.replace(":", "/")
 
     manifest = json.loads(_checked(blob(digest)))
     image = json.loads(_checked(blob(manifest["config"]["digest"])))
@@ -300,7 +299,8 @@ def change(base: Flat, built: Flat) -> list[str]:
     lines += [f"annotations.{key} {json.dumps(value)}" for key, value in built.annotations.items()]
     for key in sorted({*base.config, *built.config}):
         if base.config.get(key) != built.config.get(key):
-            lines.append(f"{key} {json.dumps(built.config[key], ensure_ascii=False) if key in built.config else 'gone'}")
+            value = json.dumps(built.config[key], ensure_ascii=False, sort_keys=True) if key in built.config else "gone"
+            lines.append(f"{key} {value}")
     links, before = twins(built.tree), twins(base.tree)
     for path in sorted({*base.tree, *built.tree}):
         old, new = base.tree.get(path), built.tree.get(path)

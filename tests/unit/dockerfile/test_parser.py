@@ -161,10 +161,10 @@ def test_deeply_nested_json_is_the_shell_form(depth: int) -> None:
     assert found.command == ShellForm("[" * depth)
 
 
-def test_an_array_of_more_than_strings_is_the_shell_form_with_a_warning() -> None:
-    dockerfile = parse('FROM a\nCMD ["sleep", 10]\n')
-    assert dockerfile.instructions[1].text == 'CMD ["sleep", 10]'
-    assert [(warning.rule, warning.span) for warning in dockerfile.warnings] == [("JSONArgsNotStrings", Span(2, 2))]
+@pytest.mark.parametrize("text", ['CMD ["sleep", 10]', "RUN [1]", 'HEALTHCHECK CMD ["a", null]', "ONBUILD RUN [[]]"])
+def test_an_array_of_more_than_strings_is_an_error(text: str) -> None:
+    with pytest.raises(DockerfileError, match="not every value of the JSON array is a string"):
+        parse(f"FROM a\n{text}\n")
 
 
 def test_lone_surrogates_in_json_become_replacement_characters() -> None:

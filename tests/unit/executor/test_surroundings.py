@@ -326,7 +326,7 @@ def test_the_call_of_a_run(rootfs: Path, fake_tools: FakeTools) -> None:
          "--log-format", "json", "run", "--bundle", str(scratch), "orca-run-1"],
     ]  # fmt: skip
     config = json.loads((scratch / "config.json").read_text())
-    assert config["process"]["user"] == {"uid": 33, "gid": 34, "umask": 18, "additionalGids": []}
+    assert config["process"]["user"] == {"uid": 33, "gid": 34, "umask": 18, "additionalGids": [34]}
     assert config["process"]["env"] == ["HOME=/var/www", "PATH=/bin", "A=1"]
     assert (config["process"]["cwd"], config["root"]["path"], config["hostname"]) == ("/srv", str(rootfs), "orca")
     mounts = {mount["destination"]: mount for mount in config["mounts"][-4:]}

@@ -28,7 +28,7 @@ def test_a_run_of_root() -> None:
         "ociVersion": "1.0.2",
         "process": {
             "terminal": False,
-            "user": {"uid": 0, "gid": 0, "umask": 0o022, "additionalGids": []},
+            "user": {"uid": 0, "gid": 0, "umask": 0o022, "additionalGids": [0]},
             "args": ["/bin/sh", "-c", "true"],
             "env": ["HOME=/root", "PATH=/bin"],
             "cwd": "/srv",
@@ -103,7 +103,7 @@ def test_capabilities_are_those_that_buildkit_gives() -> None:
 
 def test_an_ordinary_user_holds_no_capability() -> None:
     found = config(Process(("id",), {}, "/", uid=33, gid=34, groups=(4, 24), terminal=True))["process"]
-    assert found["user"] == {"uid": 33, "gid": 34, "umask": 0o022, "additionalGids": [4, 24]}
+    assert found["user"] == {"uid": 33, "gid": 34, "umask": 0o022, "additionalGids": [34, 4, 24]}
     assert found["capabilities"] == {"bounding": CAPABILITIES, "effective": [], "permitted": []}
     assert found["terminal"] is True
 
