@@ -70,9 +70,9 @@ def guarded(work: Callable[[list[str]], int], arguments: Sequence[str]) -> int:
 
 def _missing(error: ModuleNotFoundError) -> OrcaError:
     """A package that orca is made with is not there: a checkout without its .venv, mostly."""
-    if error.name not in ("sh", "rich"):
+    if error.name not in ("sh", "rich", "requests"):
         raise error
-    hint = "in a checkout: make setup; elsewhere: pip install sh rich"
+    hint = "in a checkout: make setup; elsewhere: pip install sh rich requests"
     return OrcaError(f"the Python package {error.name} is not installed", hint=hint)
 
 

@@ -11,14 +11,12 @@ from orca.dispatch.ops import DirectoryOp, FileOp, Step
 from orca.dispatch.settings import Settings
 from orca.dispatch.state import State
 from orca.dockerfile import instructions as i
-from orca.dockerfile import modes, words
+from orca.dockerfile import modes, remotes, words
 from orca.dockerfile.glob import GlobError
 from orca.dockerfile.ignore import IgnoreRules
 from orca.dockerfile.modes import Mode
 from orca.dockerfile.parser import location
 from orca.errors import NotYet
-
-_URL = re.compile(r"(?:https?|git|ssh)://|git@|[^/]+\.git(?:#|$)", re.IGNORECASE)
 
 
 def absolute(path: str, directory: str) -> str:
@@ -107,39 +105,47 @@ def _file_op(instruction: i.Copy | i.Add, state: State, settings: Settings, *, u
         parents=isinstance(instruction, i.Copy) and instruction.parents,
         exclude=_exclude(instruction.exclude, instruction, state, settings),
     )
+    if isinstance(instruction, i.Add):
+        op = _with_remotes(op, instruction, state, settings)
     return Step(instruction, op, state, _history(instruction.keyword, op, shown))
 
 
 def _history(keyword: str, op: FileOp, mode: str) -> str:
-    """As BuildKit writes it: --from and --link are not shown."""
+    """As BuildKit writes it: --from, --link, --checksum and --keep-git-dir are not shown."""
     flags = [("chown", op.chown), ("chmod", mode), *(("exclude", pattern) for pattern in op.exclude)]
     parents = ["--parents"] if op.parents else []
     shown = [f"--{name}={text}" for name, text in flags if text]
-    docs = [f"<<{doc.name}" for doc in op.contents]
-    return " ".join([keyword, *parents, *shown, *op.sources, *docs, op.destination, "# orca"])
-
-
-def _refuse(instruction: i.Add, settings: Settings, flags: Sequence[tuple[str, object]]) -> None:
-    for name, value in flags:
-        if value not in (None, False, ()):
-            raise _not_yet(instruction, settings, f"{instruction.keyword} --{name}")
+    sources = [*op.sources, *(remote.shown for remote in op.remotes), *(f"<<{doc.name}" for doc in op.contents)]
+    return " ".join([keyword, *parents, *shown, *sources, op.destination, "# orca"])
 
 
 def copy(instruction: i.Copy, state: State, settings: Settings) -> Step:
     step = _file_op(instruction, state, settings, unpack=False)
     assert isinstance(step.op, FileOp)
+    if far := next((word for word in step.op.sources if re.match(r"(?i)https?://", word)), None):
+        raise settings.scope.error(f"COPY cannot copy from {remotes.hide(far)}", instruction, "ADD can")
     return replace(step, op=replace(step.op, from_=instruction.from_))
 
 
 def add(instruction: i.Add, state: State, settings: Settings) -> Step:
-    _refuse(
-        instruction,
-        settings,
-        [("checksum", instruction.checksum), ("keep-git-dir", instruction.keep_git_dir)],
-    )
-    step = _file_op(instruction, state, settings, unpack=instruction.unpack)
-    assert isinstance(step.op, FileOp)
-    for source in step.op.sources:
-        if _URL.match(source):
-            raise _not_yet(instruction, settings, f"ADD from {source.split('?')[0][:80]}")
-    return step
+    return _file_op(instruction, state, settings, unpack=instruction.unpack)
+
+
+def _with_remotes(op: FileOp, at: i.Add, state: State, settings: Settings) -> FileOp:
+    """The op with its remote sources apart from the local ones, and what ADD's flags say about them."""
+    try:
+        parsed = [(word, remotes.parse(word)) for word in op.sources]
+        far = tuple(remote for _, remote in parsed if remote is not None)
+        checksum = "" if at.checksum is None else settings.scope.expand(at.checksum, state.lookup, at)
+        if checksum and len(parsed) + len(op.contents) != 1:
+            raise settings.scope.error("--checksum is for a single source", at, "write an ADD for each")
+        if checksum and not far:
+            raise settings.scope.error("--checksum is for URLs and git repositories", at)
+        if checksum:
+            check = remotes.git_checksum if isinstance(far[0], remotes.Git) else remotes.http_checksum
+            far = (replace(far[0], checksum=check(checksum)),)
+    except remotes.RemoteError as error:
+        raise settings.scope.error(error.message, at, error.hint) from error
+    if at.keep_git_dir:
+        far = tuple(replace(one, keep_git_dir=True) if isinstance(one, remotes.Git) else one for one in far)
+    return replace(op, sources=tuple(word for word, remote in parsed if remote is None), remotes=far)

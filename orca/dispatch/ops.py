@@ -10,6 +10,7 @@ from orca.dockerfile import modes
 from orca.dockerfile.instructions import Heredoc, Instruction
 from orca.dockerfile.modes import Mode
 from orca.dockerfile.mounts import Mount
+from orca.dockerfile.remotes import Remote
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class FileOp(Op):
     heredocs with their bodies expanded. `unpack` is ADD's way with archives: None unpacks local ones
     and leaves downloaded ones alone, as ADD does by itself. `link` makes the layer as if into an empty
     root. With `parents` a source keeps its directories, those above a `/./` excepted. `exclude` are
-    ignore rules that count from each source.
+    ignore rules that count from each source. `remotes` are ADD's URLs and git repositories.
     """
 
     sources: tuple[str, ...]
@@ -73,10 +74,14 @@ class FileOp(Op):
     link: bool = False
     parents: bool = False
     exclude: tuple[str, ...] = ()
+    remotes: tuple[Remote, ...] = ()
 
     def describe(self) -> str:
         where = f"from {self.from_}" if self.from_ else "from the build context"
-        what = ", ".join([*self.sources, *(f"<<{doc.name}" for doc in self.contents)])
+        if self.remotes and not self.sources:
+            where = "is fetched and"
+        fetched = (remote.shown for remote in self.remotes)
+        what = ", ".join([*self.sources, *fetched, *(f"<<{doc.name}" for doc in self.contents)])
         archives = "" if self.unpack is False else " Archives among them are unpacked."
         if self.link:
             way = f"{what} {where} is written to {self.destination} of an empty root"
@@ -96,7 +101,11 @@ class FileOp(Op):
             **({"link": True} if self.link else {}),
             **({"parents": True} if self.parents else {}),
             **({"exclude": list(self.exclude)} if self.exclude else {}),
+            **({"remotes": [self._remote(remote) for remote in self.remotes]} if self.remotes else {}),
         }
+
+    def _remote(self, remote: Remote) -> list[Any]:
+        return [remote.shown, self.unpack is True, getattr(remote, "keep_git_dir", False)]
 
 
 @dataclass(frozen=True)

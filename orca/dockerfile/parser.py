@@ -11,6 +11,7 @@ from . import grammar
 from .heredoc import Document, HeredocWord
 from .instructions import Arg, Directive, Dockerfile, From, Instruction, ParseWarning, Span
 from .logical import LogicalLine, Reader
+from .remotes import hide
 from .text import SPACE, Fault, Source, quoted, read
 
 MAX_INSTRUCTIONS = 10_000  # an image has far fewer layers and history entries
@@ -56,8 +57,9 @@ def parse_instruction(text: str | bytes, *, name: str, escape: str = "\\") -> In
 
 
 def location(dockerfile: Dockerfile, span: Span, column: int = 0) -> Location:
-    """Where `span` is, with its source lines, for the errors of later phases."""
-    return Source(dockerfile.name, dockerfile.lines, dockerfile.lines).location(span, column)
+    """Where `span` is, with its source lines (no credentials of URLs), for the errors of later phases."""
+    found = Source(dockerfile.name, dockerfile.lines, dockerfile.lines).location(span, column)
+    return replace(found, lines=tuple(map(hide, found.lines)))
 
 
 @dataclass

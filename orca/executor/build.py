@@ -61,6 +61,7 @@ class Build:
         self.shared = shared or Shared(options, store, lambda event: self.emit(event))
         self.shared.number_from(first_step - 1 + self.plan.total_steps)
         self.id, self.inputs, self.bases = self.shared.id, self.shared.inputs, self.shared.bases
+        self.remotes = self.shared.remotes
         self._running: dict[int, Future[StageResult]] = {}
         self._done: dict[int, StageResult] = {}
         self._lock = threading.RLock()

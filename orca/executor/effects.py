@@ -97,12 +97,11 @@ def copy_files(op: FileOp, work: Work) -> Changed:
     if op.link:
         return _copy_alone(op, work)
     with contextlib.ExitStack() as stack:
-        source = stack.enter_context(_source(op, work))
-        items = work.build.inputs.items(op, source)
+        sources = stack.enter_context(_sources(op, work))
         mounted, upper = stack.enter_context(work.rootfs.writable(work.number))
         fd = stack.enter_context(kernel.directory(mounted.root))
         before = mounted.upper.stat()
-        _write(op, items, source, _target(op, fd, work), work)
+        _write(op, sources, _target(op, fd, work), work)
     return _result(mounted, upper, before)
 
 
@@ -115,9 +114,9 @@ def _copy_alone(op: FileOp, work: Work) -> Changed:
     try:
         upper.fs.mkdir(mode=0o755)
         os.chmod(upper.fs, 0o755)
-        with _source(op, work) as source, kernel.directory(upper.fs) as fd:
+        with _sources(op, work) as sources, kernel.directory(upper.fs) as fd:
             before = os.fstat(fd)
-            _write(op, work.build.inputs.items(op, source), source, _target(op, fd, work), work)
+            _write(op, sources, _target(op, fd, work), work)
             root_changed = not same_directory(before, os.fstat(fd))
     except BaseException:
         files.remove_tree(upper.place)
@@ -138,15 +137,40 @@ def _target(op: FileOp, fd: int, work: Work) -> Target:
     return Target(fd, Ownership(owner, op.chmod, work.build.options.naming.epoch, level=op.from_ is None))
 
 
-def _write(op: FileOp, items: list[Item], source: Tree, target: Target, work: Work) -> None:
-    _warn_of_last(op, items, target, work)
-    plain = items
-    if op.unpack is not False:
-        plain = [item for item in items if item.is_directory or not archives.is_archive(source, item)]
-        for item in items:
-            if item not in plain:
-                archives.unpack(source, item, target, op.destination, work.shop.runner, chown=op.chown is not None)
-    copier.copy(plain, source, target, op.destination)
+@dataclass(frozen=True)
+class Found:
+    """Sources found in one tree; `unpack`: archives among them are unpacked."""
+
+    tree: Tree
+    items: list[Item]
+    unpack: bool
+
+
+@contextlib.contextmanager
+def _sources(op: FileOp, work: Work) -> Iterator[list[Found]]:
+    """All that a COPY or ADD reads. ADD of nothing but URLs needs no build context."""
+    with contextlib.ExitStack() as stack:
+        found = []
+        if op.sources or not op.remotes:
+            tree = stack.enter_context(_source(op, work))
+            found.append(Found(tree, work.build.inputs.items(op, tree), op.unpack is not False))
+        for remote in op.remotes:
+            tree, items = stack.enter_context(work.build.remotes.files(remote, op.exclude, work.shop, work.number))
+            found.append(Found(tree, items, op.unpack is True))
+        yield found
+
+
+def _write(op: FileOp, sources: list[Found], target: Target, work: Work) -> None:
+    _warn_of_last(op, [item for found in sources for item in found.items], target, work)
+    for found in sources:
+        plain = found.items
+        if found.unpack:
+            plain = [item for item in plain if item.is_directory or not archives.is_archive(found.tree, item)]
+            for item in found.items:
+                if item not in plain:
+                    runner = work.shop.runner
+                    archives.unpack(found.tree, item, target, op.destination, runner, chown=op.chown is not None)
+        copier.copy(plain, found.tree, target, op.destination)
     now = int(time.time()) if work.build.options.naming.epoch is None else work.build.options.naming.epoch
     for doc in op.contents:
         into = op.destination.endswith("/") or target.is_directory(op.destination.lstrip("/") or ".")

@@ -14,6 +14,7 @@ from orca.events import Event
 from orca.executor.bases import Bases
 from orca.executor.inputs import Inputs
 from orca.executor.options import Options
+from orca.executor.remotes import Remotes
 from orca.store.store import StepRecord, Store
 
 
@@ -24,6 +25,7 @@ class Shared:
         self.id = time.strftime("%Y%m%dT%H%M%S-", time.gmtime()) + os.urandom(2).hex()
         self.inputs = Inputs(options, store, emit)
         self.bases = Bases(options, store, emit)
+        self.remotes = Remotes(store, emit)
         self.failed: BaseException | None = None
         """What ended the first build that failed; the others are then ended, and say nothing of interest."""
         self._several = several

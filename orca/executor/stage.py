@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from orca.dispatch import table
 from orca.dispatch.ops import ConfigOp, ExecOp, FileOp, Op, Step
 from orca.dispatch.state import State, from_base
+from orca.dockerfile import remotes
 from orca.dockerfile.instructions import Instruction
 from orca.errors import OrcaError
 from orca.events import LayerCommitted, StepFinished, StepStarted
@@ -181,7 +182,7 @@ class StageBuilder:
         with self.build.at(instruction, number, begun):
             step = table.translate(instruction, before.state, self.build.settings)
             self._tell_start(number, instruction, step.op.describe())
-            ingredients = {**step.op.ingredients(), "history": step.history, **self._extra(step.op)}
+            ingredients = {**step.op.ingredients(), "history": step.history, **self._extra(step.op, number)}
             ingredients |= self.build.options.naming.ingredients()
             key = step_key(before.key, ingredients)
             self._anew = self._anew or self._reads_anew(step.op)
@@ -212,17 +213,20 @@ class StageBuilder:
                 return shared.made(key)
 
     def _tell_start(self, number: int, instruction: Instruction, why: str) -> None:
-        text = _BLANKS.sub(" ", instruction.text)
+        text = _BLANKS.sub(" ", shown(instruction))
         self.build.emit(StepStarted(number, self.stage.label, text, instruction.span.first, why))
 
-    def _extra(self, op: Op) -> dict[str, Any]:
+    def _extra(self, op: Op, number: int) -> dict[str, Any]:
         """What a FileOp reads, which only the executor can know."""
         if isinstance(op, ExecOp) and op.mounts:
             return {"sources": self.build.mount_keys(op, self.stage, self.shop)}
         if not isinstance(op, FileOp):
             return {}
         if op.from_ is None:
-            return {"files": self.build.inputs.context_digest(op)}
+            found: dict[str, Any] = {"files": self.build.inputs.context_digest(op)}
+            if op.remotes:
+                found["fetched"] = [self.build.remotes.key(remote, self.shop, number) for remote in op.remotes]
+            return found
         return {"source": self.build.source_key(op.from_, self.stage, self.shop)}
 
     def _reads_anew(self, op: Op) -> bool:
@@ -414,7 +418,7 @@ class StageBuilder:
         from orca.tools import umoci
 
         shop, begun = self._needs_shop(), time.monotonic()
-        text, images = commit.step.instruction.text, self.build.store.images
+        text, images = shown(commit.step.instruction), self.build.store.images
         if link.record is not None:
             alone = images.image(link.record.manifest)
         else:
@@ -439,7 +443,7 @@ class StageBuilder:
             self._unstacked.append(commit.after)
         record = StepRecord(
             commit.after.key,
-            commit.step.instruction.text,
+            shown(commit.step.instruction),
             self._manifest,
             commit.after.snapshots,
             commit.after.state.to_json(),
@@ -450,6 +454,11 @@ class StageBuilder:
         self.build.store.put_step(record)
         self.build.shared.done(record)
         self._claims.discard(record.key)
+
+
+def shown(instruction: Instruction) -> str:
+    """The text of an instruction, for eyes and records: without the credentials of an ADD's URLs."""
+    return remotes.hide(instruction.text) if instruction.keyword == "ADD" else instruction.text
 
 
 @dataclass(frozen=True)

@@ -30,10 +30,16 @@ def limit(packed: int) -> int:
     text = os.environ.get(VARIABLE, "")
     if not text:
         return max(FLOOR, RATIO * packed)
-    match = re.fullmatch(r"([0-9]{1,18})([KMGT]?)", text.upper())
-    if match is None:
+    found = size_of(text)
+    if found is None:
         raise UsageError(f"{VARIABLE} is not a size: {text[:40]!r}", hint=f"write {VARIABLE}=20G, for example")
-    return int(match[1]) * _UNITS[match[2]]
+    return found
+
+
+def size_of(text: str) -> int | None:
+    """Bytes, written with K, M, G or T behind the number; None when it is no size."""
+    match = re.fullmatch(r"([0-9]{1,18})([KMGT]?)", text.upper())
+    return int(match[1]) * _UNITS[match[2]] if match else None
 
 
 def exceeded(what: str, most: int) -> ImageError:

@@ -29,7 +29,8 @@ def install_copy(path: Path) -> None:
     skip = shutil.ignore_patterns("__pycache__")
     for part in ("orca", "bin", "fixtures"):
         shutil.copytree(CHECKOUT / part, path / part, ignore=skip)
-    for name in ("sh", "rich", "pygments", "markdown_it", "mdurl"):
+    more = ("requests", "urllib3", "certifi", "idna", "charset_normalizer")
+    for name in ("sh", "rich", "pygments", "markdown_it", "mdurl", *more):
         spec = importlib.util.find_spec(name)
         assert spec and spec.origin, f"{name} is not installed"
         origin = Path(spec.origin)
