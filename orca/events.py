@@ -151,6 +151,16 @@ class Warned(Event):
 
 
 @dataclass(frozen=True)
+class CheckFound(Event):
+    """A build check found something: `rule` is its name, `message` what it is here, `description` the rule itself."""
+
+    rule: str
+    message: str
+    description: str
+    location: Location
+
+
+@dataclass(frozen=True)
 class BuildFinished(Event):
     """The image is in the store. `size` counts compressed bytes of all its layers.
 

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orca.cli.flags import caching, naming, results, running, showing, source
+from orca.cli.flags import caching, calling, naming, results, running, showing, source
 from orca.cli.options import Parser
 from orca.events import Event, Warned
+from orca.executor import checking
 from orca.executor.build import Build
 from orca.executor.options import Options, Result
 from orca.oci import platform as platforms
@@ -32,7 +33,7 @@ EXAMPLES = """\
   id=$(orca build -q .) && orca run $id        the digest is all that goes to standard output"""
 
 
-GROUPS = (source, naming, running, caching, results, showing)
+GROUPS = (source, naming, running, caching, results, showing, calling)
 
 
 def make_parser() -> Parser:
@@ -50,6 +51,11 @@ def run(arguments: Sequence[str]) -> int:
     # A plain --pull takes no value: what follows it is the next argument.
     given = make_parser().parse(["--pull=always" if word == "--pull" else word for word in arguments])
     options, warnings = make_options(given, os.environ)
+    call = calling.read(given)
+    if call.method != "build":
+        from orca.cli import calls
+
+        return calls.carry_out(call, options)
     digest_of_result(given, options, warnings)
     return 0
 
@@ -91,6 +97,9 @@ def digest_of_result(given: argparse.Namespace, options: Options, warnings: list
     store = Store.open()
     with store.in_use():
         build = make_build(options, store)
+        if checking.selection(options).error:
+            with open_view(mode, explain=given.explain) as show:
+                checking.refuse(build, show)
         result = _from_cache(build, mode, given.explain, warnings)
         if result is None or targets:
             import sh  # noqa: F401  # loaded here once, not again on each side of the fork
@@ -112,6 +121,8 @@ def digest_of_result(given: argparse.Namespace, options: Options, warnings: list
                         emit(warning)
                     with workshop(store, runner) as shop:
                         result = build.run(shop)
+                    if mode != "quiet":
+                        checking.tell(build, emit)
                 for target in targets:
                     outputs.write(target, result, store, runner)
         return deliver(given, options, result)
@@ -134,6 +145,8 @@ def _from_cache(build: Build | Builds, mode: Mode, explain: bool, warnings: list
         with open_view(mode, explain=explain) as show:
             for event in [events[0], *warnings, *events[1:]]:
                 show(event)
+            if mode != "quiet":
+                checking.tell(build, show)
     return result
 
 

@@ -250,8 +250,11 @@ class Directive:
 
 
 @dataclass(frozen=True)
-class ParseWarning:
-    """Something legal but wrong-looking (an empty line inside a continuation…); `rule` is BuildKit's name for it."""
+class Finding:
+    """Something legal but wrong-looking (an empty line inside a continuation…); `rule` is BuildKit's name for it.
+
+    Whose rule it is: `checks`, and `orca.plan.checks`.
+    """
 
     rule: str
     message: str
@@ -272,5 +275,5 @@ class Dockerfile:
     instructions: tuple[Instruction, ...]
     directives: tuple[Directive, ...] = ()
     escape: str = "\\"
-    warnings: tuple[ParseWarning, ...] = ()
+    warnings: tuple[Finding, ...] = ()
     pieces: tuple[Span, ...] = field(default=(), repr=False)

@@ -9,7 +9,7 @@ from orca.errors import DockerfileError, Location
 
 from . import grammar
 from .heredoc import Document, HeredocWord
-from .instructions import Arg, Directive, Dockerfile, From, Instruction, ParseWarning, Span
+from .instructions import Arg, Directive, Dockerfile, Finding, From, Instruction, Span
 from .logical import LogicalLine, Reader
 from .remotes import hide
 from .text import SPACE, Fault, Source, quoted, read
@@ -38,7 +38,7 @@ def parse(text: str | bytes, name: str = "Dockerfile") -> Dockerfile:
         instructions=tuple(parsing.instructions),
         directives=tuple(directives),
         escape=escape,
-        warnings=(*parsing.warnings, *_duplicate_stages(parsing.instructions)),
+        warnings=tuple(parsing.warnings),
         pieces=tuple(parsing.pieces),
     )
 
@@ -70,7 +70,7 @@ class _Parsing:
     reader: Reader
     limit: int = MAX_INSTRUCTIONS
     instructions: list[Instruction] = field(default_factory=list)
-    warnings: list[ParseWarning] = field(default_factory=list)
+    warnings: list[Finding] = field(default_factory=list)
     pieces: list[Span] = field(default_factory=list)
 
     def read_all(self) -> None:
@@ -90,7 +90,7 @@ class _Parsing:
         line = self.reader.logical_line()
         if line.blank is not None:
             message = "an empty line inside a continued instruction: remove it, or the escape character above it"
-            self.warnings.append(ParseWarning("NoEmptyContinuation", message, Span(line.blank, line.blank)))
+            self.warnings.append(Finding("NoEmptyContinuation", message, Span(line.blank, line.blank)))
         try:
             statement = grammar.statement(line.text, line.span, self.reader.escape)
             documents = tuple(self._document(word) for word in statement.announced())
@@ -142,15 +142,3 @@ def _check_order(source: Source, instructions: list[Instruction]) -> None:
             raise source.error(f"{instruction.keyword} stands before the first FROM", instruction.span, hint=hint)
     hint = "FROM image begins a stage; ARG alone builds nothing"
     raise source.error("there is no FROM", instructions[-1].span, hint=hint)
-
-
-def _duplicate_stages(instructions: list[Instruction]) -> list[ParseWarning]:
-    seen: set[str] = set()
-    warnings = []
-    for instruction in instructions:
-        if isinstance(instruction, From) and instruction.stage is not None:
-            if instruction.stage in seen:
-                message = f"a stage before this one is called {quoted(instruction.stage)} too"
-                warnings.append(ParseWarning("DuplicateStageName", message, instruction.span))
-            seen.add(instruction.stage)
-    return warnings

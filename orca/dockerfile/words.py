@@ -96,6 +96,20 @@ def _names(word: Word) -> Iterator[str]:
             yield from _names(part.replacement)
 
 
+def needed(word: str, escape: str = "\\") -> frozenset[str]:
+    """The variables of the word that nothing stands in for: not those in `${name:-…}` and its kin. Raises WordError."""
+    return frozenset(_needed(_parse(word, escape)))
+
+
+def _needed(word: Word) -> Iterator[str]:
+    for part in word:
+        if isinstance(part, Variable):
+            if part.modifier not in ("-", "+", "?"):
+                yield part.name
+            yield from _needed(part.operand)
+            yield from _needed(part.replacement)
+
+
 _SPACES = re.compile(f"[{SPACE}]+")
 
 

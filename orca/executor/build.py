@@ -31,6 +31,7 @@ from orca.executor.stage import Miss, StageBuilder, StageResult
 from orca.oci import platform as platforms
 from orca.oci.image import ImageConfig
 from orca.plan import scope as scopes
+from orca.plan.scope import Scope
 from orca.plan.stages import Plan, Stage, make_plan, split
 from orca.sources.tree import digest_items
 from orca.store.files import explain
@@ -67,6 +68,11 @@ class Build:
         self._lock = threading.RLock()
         self._unsaid: list[Warned] = []
         self.cached = 0
+
+    @property
+    def builds(self) -> list[Build]:
+        """As `several.Builds` has it."""
+        return [self]
 
     # -- the two passes
 
@@ -313,14 +319,7 @@ class Build:
 
 def prepare(options: Options, first_step: int = 1) -> tuple[Settings, Plan]:
     """Scopes and the stage graph. Raises DockerfileError, UsageError."""
-    global_args, _ = split(options.dockerfile)
-    scope = scopes.make_scope(
-        options.dockerfile,
-        global_args,
-        given=options.build_args,
-        predefined=scopes.predefined(options.platform, platforms.host(), options.naming.epoch),
-        proxies=options.proxies,
-    )
+    scope = make_scope(options)
     plan = make_plan(
         options.dockerfile, scope, target=options.target, platform=options.platform,
         asked=bool(options.platforms), first=first_step,
@@ -329,6 +328,18 @@ def prepare(options: Options, first_step: int = 1) -> tuple[Settings, Plan]:
     settings = Settings(scope, options.running.network, options.running.hosts)
     refuse_early(plan, settings)
     return settings, plan
+
+
+def make_scope(options: Options) -> Scope:
+    """What is the same for all instructions. Raises DockerfileError."""
+    global_args, _ = split(options.dockerfile)
+    return scopes.make_scope(
+        options.dockerfile,
+        global_args,
+        given=options.build_args,
+        predefined=scopes.predefined(options.platform, platforms.host(), options.naming.epoch),
+        proxies=options.proxies,
+    )
 
 
 def check_stage_names(options: Options) -> None:

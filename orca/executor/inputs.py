@@ -27,6 +27,7 @@ class Inputs:
         self.store = store
         self.emit = emit
         self._context: Tree | None = None
+        self._rules: IgnoreRules | None = None
         self._items: dict[FileOp, list[Item]] = {}
         self._mounted: dict[str, Item] = {}
         self._lock = threading.RLock()
@@ -47,12 +48,17 @@ class Inputs:
         path = self.options.context
         if path is None:
             raise SourceError("there is no build context to copy from", hint="give a directory: orca build DIR")
-        rules, name = None, ".dockerignore"
-        if self.options.ignore_file is not None:
-            name = self.options.ignore_file.name
-            rules = IgnoreRules.parse(read_small(self.options.ignore_file), name)
+        rules, name = self.ignore_rules()
         cache = StatCache.for_directory(self.store.root / "cache", path.resolve())
         return Tree(path, rules=rules, rules_name=name, cache=cache)
+
+    def ignore_rules(self) -> tuple[IgnoreRules | None, str]:
+        """The rules of the ignore file, if there is one, and its name. Read once. Raises DockerfileError, OrcaError."""
+        with self._lock:
+            found = self.options.ignore_file
+            if self._rules is None and found is not None:
+                self._rules = IgnoreRules.parse(read_small(found), found.name)
+            return self._rules, found.name if found is not None else ".dockerignore"
 
     def items(self, op: FileOp, source: Tree) -> list[Item]:
         """What a COPY's sources are. Found and hashed once for the context, where both passes ask."""

@@ -11,9 +11,9 @@ from orca.ui.choose import Mode, one_at_a_time, open_view
 from orca.ui.terminal import Terminal
 
 if TYPE_CHECKING:
-    from orca.ui.failure import render_error, render_warning
+    from orca.ui.failure import render_error, render_finding, render_warning
 
-__all__ = ["Mode", "Terminal", "one_at_a_time", "open_view", "render_error", "render_warning"]
+__all__ = ["Mode", "Terminal", "one_at_a_time", "open_view", "render_error", "render_finding", "render_warning"]
 
 
 def __getattr__(name: str) -> Any:

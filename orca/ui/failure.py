@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orca.errors import Interrupted, Location, OrcaError, RunFailed, ToolError
-from orca.events import Warned
+from orca.events import CheckFound, Warned
 from orca.ui import human
 from orca.ui.escape import strip_controls, visible
 from orca.ui.shell import command_lines
@@ -72,6 +72,14 @@ def render_warning(event: Warned, *, color: bool, width: int) -> str:
     if event.hint:
         lines += page.told("   hint: ", event.hint, "cyan")
     return "\n".join(lines)
+
+
+def render_finding(event: CheckFound, *, color: bool, width: int) -> str:
+    """What a build check found: the rule, what is wrong, the lines; without a last newline."""
+    page = _Page(color, max(width, 20))
+    return "\n".join(
+        [*page.told("warning: ", f"{event.rule}: {event.message}", "bold yellow"), *_place(page, event.location)]
+    )
 
 
 def _place(page: _Page, location: Location) -> list[str]:

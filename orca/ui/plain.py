@@ -90,6 +90,12 @@ class PlainView:
 
         self.say(render_warning(event, color=self.color, width=self.width()))
 
+    def checked(self, event: events.CheckFound) -> None:
+        """What a build check found, with its lines."""
+        from orca.ui.failure import render_finding
+
+        self.say(render_finding(event, color=self.color, width=self.width()))
+
     def ended(self, event: events.BuildFinished) -> None:
         """The image."""
         for text, style in summary(event, self.width()):
@@ -110,6 +116,7 @@ class PlainView:
         events.LayerCommitted: silent,
         events.StepFailed: failed,
         events.Warned: warned,
+        events.CheckFound: checked,
         events.BuildFinished: ended,
     }
 

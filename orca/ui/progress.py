@@ -163,6 +163,12 @@ class LiveView:
         color, width = self._terminal.color, self._terminal.width
         self._above += render_warning(event, color=color, width=width).split("\n")
 
+    def _checked(self, event: events.CheckFound) -> None:
+        from orca.ui.failure import render_finding
+
+        color, width = self._terminal.color, self._terminal.width
+        self._above += render_finding(event, color=color, width=width).split("\n")
+
     def _ended(self, event: events.BuildFinished) -> None:
         self._print_all()
         self._say(("", ""), *summary(event, self._terminal.width))
@@ -182,6 +188,7 @@ class LiveView:
         events.LayerCommitted: _committed,
         events.StepFailed: _failed,
         events.Warned: _warned,
+        events.CheckFound: _checked,
         events.BuildFinished: _ended,
     }
 

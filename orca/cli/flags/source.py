@@ -62,7 +62,7 @@ def read(given: argparse.Namespace, environ: Mapping[str, str]) -> Source:
         platforms.parse_list(given.platform),
         build_args,
         {name: environ[name] for name in sorted(PROXIES) if environ.get(name)},
-        (*_warnings(dockerfile), *unset, *_unused_args(dockerfile, build_args)),
+        (*unset, *_unused_args(dockerfile, build_args)),
     )
 
 
@@ -137,11 +137,4 @@ def _unused_args(source: Dockerfile, build_args: Mapping[str, str]) -> list[Warn
         Warned(f"--build-arg {name} is not used", hint=f"declare it: ARG {name}")
         for name in build_args
         if name not in known and not name.startswith(("TARGET", "BUILD"))
-    ]
-
-
-def _warnings(source: Dockerfile) -> list[Warned]:
-    return [
-        Warned(f"{found.rule}: {found.message}", location=dockerfiles.location(source, found.span))
-        for found in source.warnings
     ]

@@ -240,11 +240,6 @@ def test_empty_lines_in_a_continuation_are_one_warning_at_the_first() -> None:
     assert [(warning.rule, warning.span) for warning in dockerfile.warnings] == [("NoEmptyContinuation", Span(4, 4))]
 
 
-def test_two_stages_of_one_name_are_a_warning() -> None:
-    dockerfile = parse("FROM a AS x\nFROM b AS y\nFROM c AS X\n")
-    assert [(warning.rule, warning.span) for warning in dockerfile.warnings] == [("DuplicateStageName", Span(3, 3))]
-
-
 def test_pieces_are_the_file_in_order() -> None:
     text = "# syntax=x\n# escape=\\\n\n# comment\nFROM a\nRUN x \\\n # y\n z\n\nCOPY <<a /b\n\na\n# end\n"
     spans = [(1, 1), (2, 2), (3, 4), (5, 5), (6, 8), (9, 9), (10, 12), (13, 13)]
