@@ -65,7 +65,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run a container; returns its exit code."""
     given = make_parser().parse(arguments)
     request = replace(make_request(given, os.environ), stdin=not in_background())
-    platform = platforms.parse(given.platform) if given.platform else platforms.host()
+    platform = platforms.parse(given.platform) if given.platform else None
     store = Store.open()
     with store.in_use():
         import sh  # noqa: F401  # loaded here once, not again on each side of the fork

@@ -21,7 +21,7 @@ from orca.dispatch.ops import ExecOp
 from orca.dispatch.settings import Settings
 from orca.dispatch.state import State
 from orca.dockerfile import parser
-from orca.dockerfile.instructions import Instruction
+from orca.dockerfile.instructions import Instruction, Run
 from orca.errors import DockerfileError, Interrupted, NotYet, OrcaError, UsageError
 from orca.events import BuildFinished, BuildStarted, Emit, Event, StepFailed, Warned, ignore
 from orca.executor.finish import finish
@@ -68,6 +68,12 @@ class Build:
         self._lock = threading.RLock()
         self._unsaid: list[Warned] = []
         self.cached = 0
+        self.hits: set[int] = set()
+        if any(stage.platform != platforms.host() for stage in self.plan.stages.values()):
+            from orca.executor import foreign
+
+            for stage in self.plan.stages.values():
+                foreign.look(stage.platform)
 
     @property
     def builds(self) -> list[Build]:
@@ -121,6 +127,7 @@ class Build:
         """Build it, inside the sandbox. Raises what the first failing step raised."""
         (self.store.root / "builds" / self.id).mkdir(mode=0o700, exist_ok=True)
         self._announce()
+        self.check_machine(shop)
         return self._told(self._result(self.carry_out(shop)))
 
     def carry_out(self, shop: Workshop) -> Image:
@@ -136,6 +143,17 @@ class Build:
             return image
         finally:
             self.inputs.remember()
+
+    def check_machine(self, shop: Workshop) -> None:
+        """Can every RUN that is not known to be cached run here? Raises OrcaError before anything else is done."""
+        for stage in self.plan.stages.values():
+            for number, instruction in enumerate(stage.instructions, stage.first_step + 1):
+                if isinstance(instruction, Run) and number not in self.hits:
+                    from orca.executor import foreign
+
+                    with self.at(instruction, number, time.monotonic()):
+                        foreign.check(stage.platform, shop, number)
+                    break
 
     def _announce(self) -> None:
         self.emit(BuildStarted(self.id, self.options.dockerfile.name, self.plan.total_steps, self.options.naming.tags))

@@ -17,9 +17,10 @@ from orca.errors import ImageError, OrcaError, ToolError
 from orca.events import Output
 from orca.executor import network, overlay, users
 from orca.executor.network import Network
+from orca.oci import platform as platforms
 from orca.oci import runtime
 from orca.oci.platform import Platform
-from orca.tools import kernel, runc
+from orca.tools import emulation, kernel, runc
 from orca.tools.command import Command, Runner
 
 HOSTNAME = "orca"
@@ -234,7 +235,7 @@ def prepare(
         ),
         str(root),
         hostname=container.hostname,
-        architecture=platform.architecture,
+        architecture=emulation.seccomp_architecture(platform.architecture, platforms.host().architecture),
         netns=str(net.netns) if net.netns else None,
         mounts=[*_mounts(container, net, scratch), *container.mounts],
     )

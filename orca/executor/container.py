@@ -19,7 +19,7 @@ from typing import IO
 
 from orca.errors import ImageError, OrcaError, UsageError
 from orca.events import Emit, ignore
-from orca.executor import bundle
+from orca.executor import bundle, foreign
 from orca.executor.copier import Target
 from orca.executor.network import Port, network
 from orca.executor.rootfs import RootFs, Workshop, workshop
@@ -27,7 +27,7 @@ from orca.oci import platform as platforms
 from orca.oci.image import DEFAULT_PATH, ImageConfig
 from orca.oci.platform import Platform
 from orca.sources.images import Puller
-from orca.sources.names import in_store
+from orca.sources.names import in_store, stored
 from orca.store.layout import Image
 from orca.store.store import Store
 from orca.tools import kernel
@@ -99,7 +99,7 @@ def signal_number(text: str | None) -> int:
 View = Callable[[], contextlib.AbstractContextManager[Emit]]
 
 
-def run(request: Request, platform: Platform, store: Store, runner: Runner, view: View) -> int:
+def run(request: Request, platform: Platform | None, store: Store, runner: Runner, view: View) -> int:
     """Run it to its end, inside the sandbox; returns the exit code. Raises OrcaError.
 
     An image that is not in the store is pulled, which `view` shows. SIGINT, SIGTERM and SIGHUP become
@@ -110,6 +110,7 @@ def run(request: Request, platform: Platform, store: Store, runner: Runner, view
         image = find_image(request.image, platform, shop, view)
         container = describe(request, image.config)
         number = signal_number(image.config.stop_signal)
+        foreign.check(_platform_of(image.config), shop, None)
         scratch = shop.volatile_directory("run")
         net = stack.enter_context(network(request.network, scratch, runner, ports=request.ports))
         mounted, _ = stack.enter_context(root_of(image, shop).writable(None, stub=True))
@@ -125,15 +126,17 @@ def run(request: Request, platform: Platform, store: Store, runner: Runner, view
         return code
 
 
-def find_image(text: str, platform: Platform, shop: Workshop, view: View) -> Image:
-    """The image in the store, else pulled."""
+def find_image(text: str, platform: Platform | None, shop: Workshop, view: View) -> Image:
+    """The image in the store, else pulled. Without a platform, this machine's is best and another one will do."""
+    asked, platform = platform is not None, platform or platforms.host()
     puller = Puller(shop.store, shop.runner, shop.scratch)
-    if in_store(shop.store, text) is not None:
-        return puller.ensure(text, platform)
+    there = in_store(shop.store, text)
+    if there is not None and (found := stored(shop.store, there, platform, fitting=asked)) is not None:
+        return found
     with view() as emit:
         shop.runner.emit = emit
         try:
-            return puller.ensure(text, platform)
+            return puller.ensure(text, platform, beside=asked)
         finally:
             shop.runner.emit = ignore
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from orca.dispatch.ops import DirectoryOp, ExecOp, FileOp, Op
 from orca.errors import RunFailed
 from orca.events import Warned
-from orca.executor import archives, bundle, copier, mounts, users
+from orca.executor import archives, bundle, copier, foreign, mounts, users
 from orca.executor.copier import Ownership, Target
 from orca.executor.layer import changes, is_empty
 from orca.executor.network import network
@@ -200,6 +200,7 @@ def _source(op: FileOp, work: Work) -> Iterator[Tree]:
 def execute(op: ExecOp, work: Work) -> Changed:
     """RUN, in a container. Raises RunFailed when the command ends with another code than 0."""
     build, runner = work.build, work.shop.runner
+    foreign.check(work.stage.platform, work.shop, work.number)
     scratch = work.shop.volatile_directory("run")
     log = build.log_path(work.number)
     with contextlib.ExitStack() as stack:

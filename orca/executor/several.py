@@ -79,6 +79,8 @@ class Builds:
         self._announce()
         for event in self._unsaid:
             self.emit(event)
+        for build in self.builds:
+            build.check_machine(shop)
         return self._finish(self._carry_out(shop))
 
     def _carry_out(self, shop: Workshop) -> list[Image]:

@@ -189,6 +189,7 @@ class StageBuilder:
             record = self._known(key)
             cached = record is not None
             if record is not None:
+                self.build.hits.add(number)
                 position = self._take(record, step)
             elif isinstance(step.op, FileOp) and step.op.link:
                 position, cached = self._do_link(number, step, before, key, ingredients)

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import binfmt
 from support.built import Built
+from support.images import busybox_binary
 from support.kitchen import BASE, Kitchen, parse_events
-from support.proc import run
+from support.proc import Result, run
 
 from orca.oci import platform
+from orca.tools import emulation
 
 HOST = str(platform.host())
 OTHER = "linux/s390x" if HOST != "linux/s390x" else "linux/amd64"
@@ -160,3 +163,67 @@ class TestBases:
         text = f"FROM --platform=$BUILDPLATFORM {BASE} AS a\nFROM a AS b\nRUN echo x > /x\n"
         text += "FROM scratch\nCOPY --from=b /x /\n"
         assert kitchen.build(text, f"--platform={OTHER}").image["architecture"] == OTHER.split("/")[1]
+
+
+ARM = platform.host().architecture != "arm64"
+
+
+@pytest.mark.skipif(not ARM, reason="arm64 is not foreign here")
+class TestForeign:
+    """RUN for arm64: without an emulator, and with one. Busybox is it: a program's name tells it what to do."""
+
+    TEXT = "FROM scratch\nCOPY program /bin/sh\nCOPY program /bin/echo\nRUN echo it runs; echo made > /made\n"
+    RULE = binfmt.arm64_rule(str(busybox_binary()))
+
+    def context(self) -> dict[str, str | bytes | Path]:
+        program = emulation.program("arm64")
+        assert program is not None
+        return {"Dockerfile": self.TEXT, "program": program}
+
+    def emulated(self, kitchen: Kitchen, place: Path, *words: str, rule: str = RULE) -> Result:
+        """An orca command where an emulator is registered."""
+        argv = binfmt.command(rule, *kitchen.orca.command(*words, *([place] if place.is_dir() else [])))
+        result = run(*argv, env=kitchen.orca.environment(None), check=False)
+        if result.returncode == binfmt.IMPOSSIBLE:
+            pytest.skip("the kernel has no binfmt_misc for each user namespace")
+        return result
+
+    def test_none_is_there(self, kitchen: Kitchen) -> None:
+        if Path("/proc/sys/fs/binfmt_misc/qemu-aarch64").exists():
+            pytest.skip("QEMU is registered on this machine")
+        place = kitchen.context(self.context())
+        (place / "program").chmod(0o755)
+        said = kitchen.fails(place, "--platform=linux/arm64")
+        assert "this machine" in said and "cannot run programs for linux/arm64" in said
+        assert "4 │ RUN echo it runs" in said
+        assert "qemu-user-static" in said
+        assert "COPY program" not in said, "nothing else was done"
+        said = kitchen.fails(place, "--platform=linux/amd64,linux/arm64") if HOST == "linux/amd64" else said
+        assert "COPY program" not in said
+
+    @pytest.mark.root
+    def test_one_is_there(self, kitchen: Kitchen) -> None:
+        place = kitchen.context(self.context())
+        (place / "program").chmod(0o755)
+        result = self.emulated(kitchen, place, "build", "--platform=linux/arm64", "-t", "emulated")
+        assert result.returncode == 0, result
+        assert "it runs" in result.stderr
+        built = Built(kitchen.orca.store / "images", result.out)
+        assert built.files["made"].text == "made\n"
+        assert built.image["architecture"] == "arm64"
+        # All in the cache, but for the last step, which needs no emulator.
+        (place / "Dockerfile").write_text(f"{self.TEXT}ENV A=1\n")
+        assert kitchen.build(place, "--platform=linux/arm64").env["A"] == "1"
+        ran = self.emulated(kitchen, Path("-"), "run", "--network=none", "emulated", "/bin/echo", "run", "too")
+        assert (ran.returncode, ran.stdout) == (0, "run too\n"), ran
+        alone = kitchen.orca("run", "--network=none", "emulated", "/bin/echo", "x", check=False)
+        assert alone.returncode == 125
+        assert "cannot run programs for linux/arm64" in alone.stderr
+
+    @pytest.mark.root
+    def test_one_that_containers_do_not_find(self, kitchen: Kitchen) -> None:
+        place = kitchen.context(self.context())
+        rule = binfmt.arm64_rule(str(busybox_binary()), "O")
+        result = self.emulated(kitchen, place, "build", "--no-cache", "--platform=linux/arm64", rule=rule)
+        assert result.returncode == 125, result
+        assert "registered without the flag F" in " ".join(result.stderr.split())
