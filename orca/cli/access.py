@@ -1,32 +1,43 @@
-"""What orca pull and orca push share: how to get at a registry, and how to show what goes on."""
+"""What orca build, pull and push share: how to get at a registry, and how to show what goes on."""
 
 from __future__ import annotations
 
 import argparse
-import base64
 import contextlib
-import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from orca.cli.options import Parser
+from orca.dockerfile import durations
 from orca.errors import UsageError
 from orca.events import Emit
+from orca.sources.access import DELAY, RETRIES, Access
 from orca.store import files
 from orca.ui import Mode, one_at_a_time, open_view
 
 
 def add_options(parser: Parser) -> None:
-    """--authfile, --creds, --tls-verify, --progress, --explain and -q."""
+    """What `add_registry_options` adds, and --progress, --explain and -q."""
     add = parser.add_argument
-    add("--authfile", metavar="FILE", help="credentials as skopeo login and docker login keep them")
-    add("--creds", metavar="USER[:PASSWORD]", help="credentials for this time; without a password it is asked for")
-    add("--tls-verify", metavar="BOOL", choices=["true", "false"], help="false: also http, and any certificate")
+    add_registry_options(add)
     add("--progress", default="auto", choices=["auto", "tty", "plain", "json", "quiet"], help="how progress is shown")
     add("--explain", action="store_true", help="show every tool call")
     add("-q", "--quiet", action="store_true", help="print nothing but the digest, and errors")
+
+
+def add_registry_options(add: Callable[..., Any]) -> None:
+    """--authfile, --creds, --tls-verify, --cert-dir, --retry and --retry-delay, as buildah spells them."""
+    add("--authfile", metavar="FILE", help="credentials as skopeo login and docker login keep them")
+    add("--creds", metavar="USER[:PASSWORD]", help="credentials for this time; without a password it is asked for")
+    add("--tls-verify", metavar="BOOL", choices=["true", "false"], help="false: also http, and any certificate")
+    add("--cert-dir", metavar="DIR", help="certificates and keys for registries: *.crt, *.cert, *.key")
+    add(
+        "--retry", type=int, default=RETRIES, metavar="N", help=f"try again after a passing failure (default {RETRIES})"
+    )
+    add("--retry-delay", metavar="TIME", help=f"how long to wait before that: 10s, 1m (default {DELAY:g}s)")
 
 
 @contextlib.contextmanager
@@ -37,26 +48,37 @@ def shown(given: argparse.Namespace) -> Iterator[Emit]:
         yield emit
 
 
-def skopeo_options(given: argparse.Namespace, registries: Sequence[str], scratch: Path) -> list[str]:
-    """The options as `skopeo inspect` takes them. Raises UsageError.
+def read(given: argparse.Namespace) -> Access:
+    """The options as a value. Raises UsageError."""
+    if given.retry < 0:
+        raise UsageError(f"--retry {given.retry} is negative")
+    if given.authfile and not isinstance(files.read_json(Path(given.authfile)), dict):
+        raise UsageError(f"--authfile {given.authfile} is missing or no JSON", hint="skopeo login makes such a file")
+    if given.cert_dir and not os.path.isdir(given.cert_dir):
+        raise UsageError(f"--cert-dir {given.cert_dir} is not a directory")
+    return Access(
+        authfile=os.path.abspath(given.authfile) if given.authfile else None,
+        creds=_credentials(given.creds) if given.creds else None,
+        tls_verify={"true": True, "false": False, None: None}[given.tls_verify],
+        cert_dir=os.path.abspath(given.cert_dir) if given.cert_dir else None,
+        retries=given.retry,
+        delay=_delay(given.retry_delay),
+    )
 
-    Credentials go into a file in `scratch` that only we can read: a command line can be seen by everybody.
-    """
-    options = [f"--tls-verify={given.tls_verify}"] if given.tls_verify else []
-    if given.creds:
-        path = scratch / "auth.json"
-        auth = {"auth": base64.b64encode(_credentials(given.creds).encode()).decode()}
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as file:
-            json.dump({"auths": dict.fromkeys(registries, auth)}, file)
-        return [*options, f"--authfile={path}"]
-    if given.authfile:
-        if not isinstance(files.read_json(Path(given.authfile)), dict):
-            raise UsageError(
-                f"--authfile {given.authfile} is missing or no JSON", hint="skopeo login makes such a file"
-            )
-        return [*options, f"--authfile={os.path.abspath(given.authfile)}"]
-    return options
+
+def _delay(text: str | None) -> float:
+    """Seconds of a time as Go writes it (`1m30s`), or of a bare number."""
+    if text is None:
+        return DELAY
+    if text.isascii() and text.isdigit() and len(text) < 4:
+        return float(text)
+    try:
+        found = durations.parse_duration(text)
+    except ValueError as error:
+        raise UsageError(f"--retry-delay {text!r} is not a time", hint="write 10s or 1m") from error
+    if not 0 <= found <= 3600 * 10**9:
+        raise UsageError(f"--retry-delay {text!r} is not between nothing and an hour")
+    return found / 1e9
 
 
 def _credentials(text: str) -> str:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orca.cli.flags import caching, calling, naming, results, running, showing, source
+from orca.cli.flags import caching, calling, naming, registry, results, running, showing, source
 from orca.cli.options import Parser
 from orca.events import Event, Warned
 from orca.executor import checking
 from orca.executor.build import Build
-from orca.executor.options import Options, Result
+from orca.executor.options import STDOUT, Options, Result
 from orca.oci import platform as platforms
 from orca.store import files
 from orca.store.store import Store
@@ -30,10 +32,12 @@ EXAMPLES = """\
   orca build --platform linux/amd64,linux/arm64 -t app .   an image index of two
   orca build --explain .                       see and understand every tool call
   orca build -q --output oci:out:app .         the image also as an OCI layout; only its digest is printed
+  orca build -t registry.example/app --push .  and send it there
+  orca build -o rootfs .                       its files into a directory; -o - writes a tar to standard output
   id=$(orca build -q .) && orca run $id        the digest is all that goes to standard output"""
 
 
-GROUPS = (source, naming, running, caching, results, showing, calling)
+GROUPS = (source, naming, running, caching, results, registry, showing, calling)
 
 
 def make_parser() -> Parser:
@@ -63,6 +67,10 @@ def run(arguments: Sequence[str]) -> int:
 def make_options(given: argparse.Namespace, environ: Mapping[str, str]) -> tuple[Options, list[Warned]]:
     """The build that a command line asks for, and what is worth a warning. Raises UsageError, DockerfileError."""
     what = source.read(given, environ)
+    named = naming.read(given, environ)
+    outputs = results.read(given, named)
+    if outputs and all(output.kind == "cacheonly" for output in outputs):
+        named = replace(named, tags=())
     options = Options(
         what.dockerfile,
         what.context,
@@ -73,10 +81,12 @@ def make_options(given: argparse.Namespace, environ: Mapping[str, str]) -> tuple
         what.proxies,
         given.jobs,
         in_order=given.explain,
-        naming=naming.read(given, environ),
+        naming=named,
         running=running.read(given, environ),
         caching=caching.read(given),
         platforms=what.platforms,
+        outputs=outputs,
+        access=registry.read(given),
     )
     return options, list(what.warnings)
 
@@ -85,14 +95,8 @@ def digest_of_result(given: argparse.Namespace, options: Options, warnings: list
     """Build and deliver; returns the manifest digest, after printing it.
 
     What the cache has entirely is delivered at once; anything else is done in the sandbox, into
-    which this process moves.
+    which this process moves, and so are outputs.
     """
-    if given.output:
-        from orca.executor import outputs
-
-        targets = [outputs.parse(word) for word in given.output]
-    else:
-        targets = []
     mode: Mode = "quiet" if given.quiet else given.progress
     store = Store.open()
     with store.in_use():
@@ -101,7 +105,7 @@ def digest_of_result(given: argparse.Namespace, options: Options, warnings: list
             with open_view(mode, explain=given.explain) as show:
                 checking.refuse(build, show)
         result = _from_cache(build, mode, given.explain, warnings)
-        if result is None or targets:
+        if result is None or options.outputs:
             import sh  # noqa: F401  # loaded here once, not again on each side of the fork
 
             from orca.executor import outputs, sandbox
@@ -123,8 +127,7 @@ def digest_of_result(given: argparse.Namespace, options: Options, warnings: list
                         result = build.run(shop)
                     if mode != "quiet":
                         checking.tell(build, emit)
-                for target in targets:
-                    outputs.write(target, result, store, runner)
+                outputs.write_all(options.outputs, outputs.product(result), store, runner, options.access)
         return deliver(given, options, result)
 
 
@@ -151,7 +154,10 @@ def _from_cache(build: Build | Builds, mode: Mode, explain: bool, warnings: list
 
 
 def deliver(given: argparse.Namespace, options: Options, result: Result) -> str:
-    """Print the digest; write --iidfile and --metadata-file."""
+    """Print the digest; write --iidfile and --metadata-file.
+
+    Where standard output carries an archive, the digest goes to standard error.
+    """
     digest = result.descriptor.digest
     writers: list[tuple[str | None, Callable[[], bytes]]] = [
         (given.iidfile, lambda: digest.encode()),
@@ -163,7 +169,8 @@ def deliver(given: argparse.Namespace, options: Options, result: Result) -> str:
                 Path(path).write_bytes(content())
             except OSError as error:
                 raise files.explain(error, f"writing {path}") from error
-    print(digest, flush=True)
+    taken = any(output.dest == STDOUT for output in options.outputs)
+    print(digest, file=sys.stderr if taken else sys.stdout, flush=True)
     return digest
 
 

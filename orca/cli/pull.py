@@ -41,15 +41,16 @@ def run(arguments: Sequence[str]) -> int:
     """Pull each; prints the digests, in the order of the images."""
     given = make_parser().parse(arguments)
     platform = platforms.parse(given.platform) if given.platform else platforms.host()
-    candidates = [name for text in given.images for name in registries.candidates(text)]
+    for text in given.images:
+        registries.candidates(text)  # a bad name is told before anything is done
+    registry_access = access.read(given)
     store = Store.open()
     sandbox.catch_signals()
     store.sweep()
     with store.in_use(), store.scratch() as scratch:
-        options = access.skopeo_options(given, [name.registry or "" for name in candidates], scratch)
         for text in given.images:
             with access.shown(given) as emit:
-                found = Puller(store, Runner(emit), scratch, options).ensure(text, platform, "always")
+                found = Puller(store, Runner(emit), scratch, registry_access).ensure(text, platform, "always")
             print(found.descriptor.digest, flush=True)
             if not given.quiet:
                 _tell(text, found, platform, given, store)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orca.cli import access
 from orca.cli.options import Parser
-from orca.errors import ToolError, UsageError
+from orca.errors import UsageError
 from orca.executor import outputs, sandbox
 from orca.oci import image, reference
 from orca.oci.image import Descriptor
 from orca.sources import names
-from orca.sources.images import explain
-from orca.sources.registries import DEFAULT_REGISTRY
+from orca.sources.access import Access
 from orca.store.store import Store
 from orca.tools.command import Runner
 from orca.ui import Terminal
@@ -28,9 +27,6 @@ EXAMPLES = """\
 
 REGISTRY = "docker://"
 _FILES = ("oci", "oci-archive", "docker-archive", "docker-daemon", "dir", "containers-storage")
-# These can hold any manifest as it is; the others make one of their own.
-_EXACT = ("docker", "oci", "oci-archive", "dir")
-_WHOLE_INDEX = ("docker", "oci", "dir")
 
 
 @dataclass(frozen=True)
@@ -42,13 +38,6 @@ class Destination:
 
     def __str__(self) -> str:
         return f"{self.transport}:{self.place}"
-
-    @property
-    def registry(self) -> str:
-        """Whose credentials are asked for; empty where there is no registry."""
-        if self.transport != "docker":
-            return ""
-        return reference.parse(self.place.removeprefix("//")).registry or DEFAULT_REGISTRY
 
 
 def make_parser() -> Parser:
@@ -71,29 +60,31 @@ def make_parser() -> Parser:
 def run(arguments: Sequence[str]) -> int:
     """Push; prints the digest of the manifest as it arrived."""
     given = make_parser().parse(arguments)
+    registry_access = access.read(given)
     store = Store.open()
     sandbox.catch_signals()
     store.sweep()
-    with store.in_use(), store.scratch() as scratch:
-        name, descriptor, several = _what(store, given.image)
+    with store.in_use():
+        name, descriptor = _what(store, given.image)
         target = destination(given.destination, name, _names_of(store, descriptor))
-        options = access.skopeo_options(given, [target.registry], scratch)
         with access.shown(given) as emit:
-            digest = send(store, descriptor, target, options, Runner(emit), name=name, several=several)
+            digest = send(store, descriptor, target, registry_access, Runner(emit), name=name)
     print(digest, flush=True)
     if not given.quiet:
         Terminal(sys.stderr).line(f"{visible(given.image)} is at {visible(str(target).removeprefix(REGISTRY))}")
     return 0
 
 
-def _what(store: Store, text: str) -> tuple[str | None, Descriptor, bool]:
-    """The image's name, its manifest or index, and whether it is an index. Raises OrcaError for a damaged one."""
+def _what(store: Store, text: str) -> tuple[str | None, Descriptor]:
+    """The image's name, and its manifest or index. Raises OrcaError for a damaged one."""
     name, descriptor = names.lookup(store, text) or names.find(store, text)[:2]
     value = image.load_object(store.images.read(descriptor, "the manifest"), "the manifest")
-    several = isinstance(value.get("manifests"), list)
-    if not several:
-        store.images.verify(store.images.image(descriptor), layers=False)
-    return name, descriptor, several
+    if isinstance(value.get("manifests"), list):
+        kind = image.DOCKER_INDEX if value.get("mediaType") == image.DOCKER_INDEX else image.INDEX
+        return name, replace(descriptor, media_type=kind)
+    found = store.images.image(descriptor)
+    store.images.verify(found, layers=False)
+    return name, replace(descriptor, media_type=found.manifest.media_type)
 
 
 def _names_of(store: Store, descriptor: Descriptor) -> list[str]:
@@ -132,25 +123,14 @@ def send(
     store: Store,
     descriptor: Descriptor,
     target: Destination,
-    options: Sequence[str],
+    registry_access: Access,
     runner: Runner,
     *,
     name: str | None,
-    several: bool,
 ) -> str:
     """Copy it; returns the digest of what was written. Raises ToolError with what the other side said."""
-    words = [f"--dest-{word.removeprefix('--')}" if word.startswith("--tls") else word for word in options]
-    if target.transport in _EXACT:
-        words.append("--preserve-digests")
-    if several and target.transport in _WHOLE_INDEX:
-        words.append("--all")
+    words = []
     if target.transport == "docker-archive" and name and ":" not in target.place:
         words.append(f"--additional-tag={name}")  # so that docker load names it
     why = "send the image to the registry" if target.transport == "docker" else "write the image there"
-    try:
-        digest = outputs.send(descriptor, str(target), store, runner, words, why=why)
-    except ToolError as error:
-        raise explain(error, str(target).removeprefix(REGISTRY)) from error
-    if target.transport in _EXACT and digest != descriptor.digest:
-        raise ToolError(f"{target} got {digest}, not the image's own digest {descriptor.digest}")
-    return digest
+    return outputs.send(descriptor, str(target), store, runner, registry_access, words, why=why)

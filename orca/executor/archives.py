@@ -30,7 +30,7 @@ _EXTENSIONS = (
 EXTENSION_LIMIT = 1 << 20
 
 
-class _Header(tarfile.TarInfo):
+class BoundedHeader(tarfile.TarInfo):
     """A header whose extension, which tarfile reads into memory, has a size that fits there."""
 
     @classmethod
@@ -65,7 +65,7 @@ def is_archive(source: Tree, item: Item) -> bool:
             return False
         file.seek(0)
         try:
-            with tarfile.open(fileobj=file, mode="r|*", tarinfo=_Header):
+            with tarfile.open(fileobj=file, mode="r|*", tarinfo=BoundedHeader):
                 return True
         except (tarfile.TarError, OSError, EOFError, ValueError, RecursionError):
             return False
@@ -82,7 +82,7 @@ def unpack(source: Tree, item: Item, target: Target, destination: str, runner: R
     try:
         with (
             _stream(source, item, runner, most) as file,
-            tarfile.open(fileobj=file, mode="r|*", tarinfo=_Header) as archive,
+            tarfile.open(fileobj=file, mode="r|*", tarinfo=BoundedHeader) as archive,
         ):
             directories: list[tuple[str, tarfile.TarInfo]] = []
             for member in archive:

@@ -62,4 +62,4 @@ class Bases:
             if strict:
                 raise StoreError(message, hint="choose another base image, or another --platform")
             self.emit(Warned(message, hint="what it runs may not work here"))
-        return image
+        return self.store.images.oci(image)

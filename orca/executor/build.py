@@ -109,7 +109,7 @@ class Build:
         try:
             for index in self.plan.stages:
                 self.stage_result(index, None)
-            image = finish(self, self._done[self.plan.target.index], only_look=True)
+            image = finish(self, self._done[self.plan.target.index], None)
             self.cached = sum(stage.cached for stage in self._done.values())
         except Miss:
             # What COPY reads is looked up once: `run` will not come upon these again.
@@ -136,9 +136,9 @@ class Build:
 
         for event in self._unsaid:
             self.emit(event)
-        self.bases.puller = self.bases.puller or Puller(self.store, shop.runner, shop.scratch)
+        self.bases.puller = self.bases.puller or Puller(self.store, shop.runner, shop.scratch, self.options.access)
         try:
-            image = finish(self, self._run_stages(shop), only_look=False)
+            image = finish(self, self._run_stages(shop), shop)
             self.cached = sum(stage.cached for stage in self._done.values())
             return image
         finally:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orca.errors import StoreError
+from orca.executor.options import Naming
 from orca.executor.stage import Miss, StageResult
+from orca.oci import platform as platforms
 from orca.oci.image import History
 from orca.plan.cachekey import step_key
 from orca.store.layout import Image
@@ -14,30 +16,32 @@ from orca.store.store import StepRecord
 
 if TYPE_CHECKING:
     from orca.executor.build import Build
+    from orca.executor.rootfs import Workshop
 
 
-def finish(build: Build, target: StageResult, *, only_look: bool) -> Image:
+def finish(build: Build, target: StageResult, shop: Workshop | None) -> Image:
     """The finished image: all config fields, --label, a time; tagged, and remembered for the next time.
 
-    Raises Miss when `only_look` and it has not been made yet.
+    Without `shop` it is only looked for. Raises Miss when it has not been made yet.
     """
     options, store = build.options, build.store
     # The config too: what `FROM stage` takes from it (ONBUILD, the base's CMD) changes no step's key.
     # And the manifest: a step that had to be made again has another layer under its old key.
-    wanted = {
+    wanted: dict[str, Any] = {
         "finish": dict(options.naming.labels),
         "epoch": options.naming.epoch,
         "config": target.position.state.config.to_json(),
         "manifest": target.manifest.digest,
     }
+    wanted |= _form(options.naming)
     key = step_key(target.position.key, wanted)
     record = build.lookup(key, build.plan.target)
     if record is not None:
         image = store.images.image(record.manifest)
-    elif only_look:
+    elif shop is None:
         raise Miss
     else:
-        image = _assemble(build, target)
+        image = _assemble(build, target, shop)
         if not store.complete(image.descriptor):
             hint = "orca pull, or orca build --no-cache, makes the base image anew"
             raise StoreError("a layer of the base image is missing in the store, or damaged", hint=hint)
@@ -48,16 +52,31 @@ def finish(build: Build, target: StageResult, *, only_look: bool) -> Image:
     return image
 
 
-def _assemble(build: Build, target: StageResult) -> Image:
+def _form(naming: Naming) -> dict[str, Any]:
+    """What of the options gives the same content another form; nothing where they are as usual."""
+    form: dict[str, Any] = {"squash": naming.squash, "docker": naming.docker}
+    annotations = [[each.name, each.value, each.platform] for each in naming.annotations if each.level == "manifest"]
+    return {name: value for name, value in {**form, "annotations": annotations}.items() if value}
+
+
+def _assemble(build: Build, target: StageResult, shop: Workshop) -> Image:
     """The image as umoci left it, with the builder's own config: umoci drops fields that it does not know."""
+    from orca.executor import shapes, squash
+
+    naming = build.options.naming
     made = build.store.images.image(target.manifest)
+    if naming.squash:
+        keep = target.base_layers if naming.squash == "new" else 0
+        made = squash.squash(made, keep, shop, build.timestamp())
     config = replace(
         target.position.state.config.with_labels(build.options.naming.labels),
         created=build.timestamp(),
         diff_ids=made.config.diff_ids,
         history=tuple(_plain(entry) for entry in made.config.history),
     )
-    return build.store.images.put_image(made.manifest, config)
+    platform = platforms.normalize(config.os, config.architecture, config.variant)
+    manifest = shapes.annotate(made.manifest, naming.annotations, platform)
+    return build.store.images.put_image(manifest.as_docker() if naming.docker else manifest, config)
 
 
 def _plain(entry: History) -> History:

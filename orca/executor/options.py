@@ -12,7 +12,20 @@ from orca.dockerfile.instructions import Dockerfile
 from orca.oci import platform as platforms
 from orca.oci.image import Descriptor
 from orca.oci.platform import Platform
+from orca.sources.access import Access
 from orca.store.layout import Image
+
+STDOUT = "-"
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """`level` is manifest, index, manifest-descriptor or index-descriptor; `platform` None means every one."""
+
+    level: str
+    name: str
+    value: str
+    platform: str | None = None
 
 
 @dataclass(frozen=True)
@@ -20,18 +33,46 @@ class Naming:
     """What the finished image says of itself. `tags` are full names; `epoch` is SOURCE_DATE_EPOCH.
 
     No time that a build with an epoch writes is later; with `exact_times` none is earlier either.
+    `docker` asks for Docker's media types. `squash` is "" (keep every layer), "new" (the layers of this build
+    become one) or "all" (those of the base image too).
     """
 
     tags: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     epoch: int | None = None
     exact_times: bool = False
+    annotations: tuple[Annotation, ...] = ()
+    docker: bool = False
+    squash: str = ""
 
     def ingredients(self) -> dict[str, Any]:
         """What the times of a step depend on: one that was made under another clock is another step."""
         if self.epoch is None:
             return {}
         return {"epoch": self.epoch, **({"exact": True} if self.exact_times else {})}
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where else the result goes, and in which shape.
+
+    `kind` is buildx's type, or "transport": then `dest` is a whole name for skopeo. Else `dest` is an absolute
+    path, STDOUT, or empty. None means: as the image in the store is. `split` writes a directory a platform.
+    """
+
+    kind: str
+    dest: str = ""
+    names: tuple[str, ...] = ()
+    push: bool = False
+    archive: bool = True
+    docker: bool | None = None
+    compression: str | None = None
+    level: int | None = None
+    force: bool = False
+    annotations: tuple[Annotation, ...] = ()
+    insecure: bool = False
+    split: bool | None = None
+    rewrite_timestamp: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,6 +117,8 @@ class Options:
     running: Running = Running()
     caching: Caching = Caching()
     platforms: tuple[Platform, ...] = ()
+    outputs: tuple[Output, ...] = ()
+    access: Access = field(default_factory=Access)
 
 
 @dataclass(frozen=True)

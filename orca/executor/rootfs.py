@@ -111,7 +111,7 @@ def unpack_layers(image: Image, root: Path, layout: Layout, runner: Runner, step
     if not image.config.diff_ids:
         root.mkdir(mode=0o755)  # FROM scratch: umoci would make the same
         return
-    layout.write_index({umoci.TAG: image.descriptor})
+    layout.write_index({umoci.TAG: layout.oci(image).descriptor})
     for layer in image.manifest.layers:
         if not layout.has(layer):  # umoci waits for a FIFO, and follows a link
             raise ImageError(f"layer {layer.digest} is missing or has the wrong size", hint="orca pull gets it again")

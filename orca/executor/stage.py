@@ -69,6 +69,7 @@ class StageResult:
     rootfs: RootFs | None
     cached: int
     anew: bool = False
+    base_layers: int = 0  # how many of the image's layers are its base image's
 
 
 class StageBuilder:
@@ -88,6 +89,7 @@ class StageBuilder:
         self._queue: ThreadPoolExecutor | None = None
         self._commits: list[Future[None]] = []
         self._claims: set[str] = set()
+        self._base_layers = 0
 
     def run(self) -> StageResult:
         """Carry out the whole stage. Raises Miss when only looking, OrcaError on failure."""
@@ -107,7 +109,7 @@ class StageBuilder:
             for key in self._claims:
                 self.build.shared.abandon(key)
         assert self._manifest is not None
-        return StageResult(position, self._manifest, self._rootfs, self.cached, self._anew)
+        return StageResult(position, self._manifest, self._rootfs, self.cached, self._anew, self._base_layers)
 
     def _instructions(self, position: Position) -> Iterator[tuple[int, Instruction]]:
         """The base's ONBUILD triggers, then the stage's own instructions, with their step numbers."""
@@ -132,7 +134,7 @@ class StageBuilder:
         """The state to begin with, and whether nothing had to be done for it."""
         if isinstance(self.stage.base, int):
             below = self.build.stage_result(self.stage.base, self.shop)
-            self._manifest, self._rootfs = below.manifest, below.rootfs
+            self._manifest, self._rootfs, self._base_layers = below.manifest, below.rootfs, below.base_layers
             self._anew |= below.anew
             self._triggers = below.position.state.config.onbuild
             state = below.position.state
@@ -143,7 +145,7 @@ class StageBuilder:
         image, cached = self.build.bases.image(
             self.stage.base, self.stage.platform, self.shop, number, asked=self.stage.asked, strict=True
         )
-        self._manifest = image.descriptor
+        self._manifest, self._base_layers = image.descriptor, len(image.manifest.layers)
         self._triggers = image.config.onbuild
         key = step_key("", {"from": image.descriptor.digest, "platform": str(self.stage.platform)})
         return Position(key, from_base(image.config)), cached

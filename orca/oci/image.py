@@ -26,6 +26,10 @@ LAYERS = (
     "application/vnd.oci.image.layer.nondistributable.v1.tar",
     "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
 )
+DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+_DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
+DOCKER_LAYERS = {LAYER: _DOCKER_LAYER, f"{LAYER}+gzip": f"{_DOCKER_LAYER}.gzip"}
+"""What Docker's format calls OCI's layers. It has no zstd."""
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 REF_NAME = "org.opencontainers.image.ref.name"
@@ -136,7 +140,7 @@ def descriptor_of(data: bytes, media_type: str) -> Descriptor:
 
 @dataclass(frozen=True)
 class Manifest:
-    """An image manifest."""
+    """An image manifest: OCI's, or Docker's version 2 schema 2, which differs in its media types only."""
 
     config: Descriptor
     layers: tuple[Descriptor, ...]
@@ -149,7 +153,7 @@ class Manifest:
             raise ImageError("not an OCI image manifest")
         parsed = tuple(Descriptor.from_json(layer) for layer in layers)
         for layer in parsed:
-            if layer.media_type not in LAYERS:
+            if layer.media_type not in LAYERS and layer.media_type not in DOCKER_LAYERS.values():
                 raise ImageError(f"unknown layer media type {layer.media_type[:120]!r}")
         annotations = _typed(value.get("annotations"), dict, "annotations") or {}
         return cls(Descriptor.from_json(value.get("config")), parsed, annotations)
@@ -157,7 +161,7 @@ class Manifest:
     def to_json(self) -> dict[str, Any]:
         result: dict[str, Any] = {
             "schemaVersion": 2,
-            "mediaType": MANIFEST,
+            "mediaType": self.media_type,
             "config": self.config.to_json(),
             "layers": [layer.to_json() for layer in self.layers],
         }
@@ -169,6 +173,32 @@ class Manifest:
     def size(self) -> int:
         """Bytes of all layers as they are stored."""
         return sum(layer.size for layer in self.layers)
+
+    @property
+    def docker(self) -> bool:
+        """Is it in Docker's format?"""
+        return self.config.media_type == DOCKER_CONFIG
+
+    @property
+    def media_type(self) -> str:
+        return DOCKER_MANIFEST if self.docker else MANIFEST
+
+    def as_docker(self) -> Manifest:
+        """The same in Docker's format, which has no annotations. ImageError: it has no name for a layer."""
+        unknown = {layer.media_type for layer in self.layers} - {*DOCKER_LAYERS, *DOCKER_LAYERS.values()}
+        if unknown:
+            raise ImageError(f"Docker's format has no layers of type {min(unknown)}", hint="leave it in OCI's format")
+        layers = tuple(replace(layer, media_type=DOCKER_LAYERS.get(layer.media_type, layer.media_type))
+                       for layer in self.layers)  # fmt: skip
+        return Manifest(replace(self.config, media_type=DOCKER_CONFIG), layers)
+
+    def as_oci(self) -> Manifest:
+        """The same in OCI's format."""
+        names = {docker: oci for oci, docker in DOCKER_LAYERS.items()}
+        layers = tuple(
+            replace(layer, media_type=names.get(layer.media_type, layer.media_type)) for layer in self.layers
+        )
+        return replace(self, config=replace(self.config, media_type=CONFIG), layers=layers)
 
 
 @dataclass(frozen=True)

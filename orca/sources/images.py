@@ -11,7 +11,7 @@ import os
 import re
 import textwrap
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from orca.oci.index import Index
 from orca.oci.platform import Platform
 from orca.oci.reference import Reference
 from orca.sources import registries
+from orca.sources.access import Access
 from orca.sources.names import entry_of, in_store, lookup, stored
 from orca.store.layout import Image, Layout
 from orca.store.store import Store
@@ -86,11 +87,11 @@ def overrides(platform: Platform) -> tuple[str, ...]:
 class Puller:
     """Gets images into the store."""
 
-    def __init__(self, store: Store, runner: Runner, scratch: Path, options: Sequence[str] = ()) -> None:
+    def __init__(self, store: Store, runner: Runner, scratch: Path, access: Access | None = None) -> None:
         self.store = store
         self.runner = runner
         self.scratch = scratch
-        self.options = tuple(options)
+        self.access = access or Access()
 
     def ensure(
         self, text: str, platform: Platform, policy: str = "missing", step: int | None = None, *, beside: bool = False
@@ -151,24 +152,32 @@ class Puller:
 
     def fetch(self, name: Reference, platform: Platform, step: int | None = None) -> Image:
         """Copy one image from its registry, which gives it no name. Raises ToolError, ImageError."""
-        source = f"docker://{name.name}"
         try:
-            raw = self.runner.run(
-                skopeo.inspect_raw(f"{source}@{name.digest}" if name.digest else f"{source}:{name.tag}", *self.options),
-                step=step,
-                limit=image.JSON_LIMIT,
-            ).stdout
-            digest = image.digest_of(raw)
-            if name.digest and digest != name.digest:
-                raise ImageError(f"{name}: the registry sent {digest}")
-            raw = self._one_manifest(source, raw, platform, step)
-            pinned = f"{source}@{image.digest_of(raw)}"
-            found = self._copy(pinned, raw, platform, step)
-            if _is_docker(raw):
-                found = self._restore(found, pinned, platform, step)
+            found = self.access.again(lambda: self._pull(name, platform, step), self.runner.emit)
         except ToolError as error:
             raise explain(error, name) from error
         return found
+
+    def _options(self, source: str) -> list[str]:
+        """How skopeo inspect gets at the registry of `source`."""
+        return self.access.options(_registry(source), self.scratch)
+
+    def _pull(self, name: Reference, platform: Platform, step: int | None) -> Image:
+        source = f"docker://{name.name}"
+        wanted = f"{source}@{name.digest}" if name.digest else f"{source}:{name.tag}"
+        raw = self._raw(wanted, step)
+        digest = image.digest_of(raw)
+        if name.digest and digest != name.digest:
+            raise ImageError(f"{name}: the registry sent {digest}")
+        raw = self._one_manifest(source, raw, platform, step)
+        pinned = f"{source}@{image.digest_of(raw)}"
+        found = self._copy(pinned, raw, platform, step)
+        return self._restore(found, pinned, platform, step) if _is_docker(raw) else found
+
+    def _raw(self, source: str, step: int | None) -> bytes:
+        """The manifest or index as the registry has it."""
+        command = skopeo.inspect_raw(source, *self._options(source))
+        return self.runner.run(command, step=step, limit=image.JSON_LIMIT).stdout
 
     def _one_manifest(self, source: str, raw: bytes, platform: Platform, step: int | None) -> bytes:
         """Out of an index, the manifest for `platform`: it says how much may arrive. Raises ImageError."""
@@ -176,8 +185,7 @@ class Puller:
         if not isinstance(value.get("manifests"), list):
             return raw
         entry = Index.from_json(value).choose(platform)
-        command = skopeo.inspect_raw(f"{source}@{entry.digest}", *self.options)
-        data = self.runner.run(command, step=step, limit=image.JSON_LIMIT).stdout
+        data = self._raw(f"{source}@{entry.digest}", step)
         if image.digest_of(data) != entry.digest:
             raise ImageError(f"the registry sent {image.digest_of(data)} for {entry.digest}")
         return data
@@ -186,7 +194,8 @@ class Puller:
         layout = Layout(self.scratch / f"pull-{threading.get_ident()}-{os.urandom(3).hex()}")
         layout.create(blobs=self.store.images.path / "blobs")
         command = skopeo.copy(
-            source, f"oci:{layout.path}:{_TAG}", "--remove-signatures", *_source_options(self.options),
+            source, f"oci:{layout.path}:{_TAG}", "--remove-signatures",
+            *self.access.copy_options(_registry(source), self.scratch, "src"),
             why="get the image from the registry", overrides=overrides(platform),
         )  # fmt: skip
         most = _expected(raw)
@@ -202,7 +211,7 @@ class Puller:
         return found
 
     def _restore(self, found: Image, source: str, platform: Platform, step: int | None) -> Image:
-        command = skopeo.inspect_config(source, *self.options, overrides=overrides(platform))
+        command = skopeo.inspect_config(source, *self._options(source), overrides=overrides(platform))
         data = self.runner.run(command, step=step, limit=image.JSON_LIMIT).stdout
         original = ImageConfig.from_json(image.load_object(data, "the image config"))
         config = replace(
@@ -215,11 +224,9 @@ class Puller:
         return found if config == found.config else self.store.images.put_image(found.manifest, config)
 
 
-def _source_options(options: Sequence[str]) -> list[str]:
-    """Options of `skopeo inspect` as `skopeo copy` spells them for its source."""
-    return [
-        f"--src-{option.removeprefix('--')}" if not option.startswith("--authfile") else option for option in options
-    ]
+def _registry(source: str) -> str:
+    """The registry of `docker://NAME`; the names that come here are full ones."""
+    return reference.parse(source.removeprefix("docker://")).registry or ""
 
 
 def _is_docker(raw: bytes) -> bool:

@@ -142,8 +142,19 @@ class Layout:
     def put_image(self, manifest: Manifest, config: ImageConfig) -> Image:
         """Store a config and a manifest that points to it."""
         data = image.document(config.to_json())
-        changed = replace(manifest, config=self.put(data, image.CONFIG))
-        return Image(self.put(image.document(changed.to_json()), image.MANIFEST), changed, config)
+        kind = image.DOCKER_CONFIG if manifest.docker else image.CONFIG
+        changed = replace(manifest, config=self.put(data, kind))
+        return Image(self.put(image.document(changed.to_json()), changed.media_type), changed, config)
+
+    def put_manifest(self, found: Image, manifest: Manifest) -> Image:
+        """Store another manifest for the same config; `found` itself where nothing differs."""
+        if manifest == found.manifest:
+            return found
+        return Image(self.put(image.document(manifest.to_json()), manifest.media_type), manifest, found.config)
+
+    def oci(self, found: Image) -> Image:
+        """`found` in OCI's format: umoci knows no other."""
+        return self.put_manifest(found, found.manifest.as_oci()) if found.manifest.docker else found
 
     def verify(self, found: Image, *, layers: bool = True) -> None:
         """Check the whole chain below a manifest: sizes, and with `layers` every layer's digest.

@@ -54,9 +54,18 @@ def exceeded(what: str, most: int) -> ImageError:
 
 def written(pid: int) -> int:
     """Bytes that a process has written so far; 0 when the kernel does not tell."""
+    return _counter(pid, "wchar:")
+
+
+def read(pid: int) -> int:
+    """Bytes that a process has read so far; 0 when the kernel does not tell."""
+    return _counter(pid, "rchar:")
+
+
+def _counter(pid: int, name: str) -> int:
     with contextlib.suppress(OSError, ValueError):
         for line in Path(f"/proc/{pid}/io").read_text().splitlines():
-            if line.startswith("wchar:"):
+            if line.startswith(name):
                 return int(line.split()[1])
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from orca.tools.command import Command
@@ -24,4 +25,16 @@ def create(root: Path, listing: Path, *, clamp: int | None = None, exact: bool =
             f"--directory={root}", f"--files-from={listing}",
         ),
         "pack what the step changed",
+    )  # fmt: skip
+
+
+def archive(directory: Path, members: Sequence[str]) -> Command:
+    """Files of ours below `directory`, in this order, as a tar on standard output that has nothing of this machine."""
+    return Command(
+        (
+            "tar", "--create", "--file=-", "--format=posix", "--pax-option=delete=atime,delete=ctime,delete=mtime",
+            "--owner=0", "--group=0", "--numeric-owner", "--mode=0644", "--mtime=@0", "--hard-dereference",
+            "--no-recursion", f"--directory={directory}", *members,
+        ),
+        "put the image's files into one archive",
     )  # fmt: skip

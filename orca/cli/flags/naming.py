@@ -8,7 +8,7 @@ from typing import Any
 
 from orca.cli.options import pairs
 from orca.errors import UsageError
-from orca.executor.options import Naming
+from orca.executor.options import Annotation, Naming
 from orca.oci import reference
 
 TITLE = "the image"
@@ -26,6 +26,12 @@ def declare(add: Callable[..., Any]) -> None:
     add("--rewrite-timestamp", action="store_true",
         help="files in layers too: always done where there is an epoch, and an error where there is none")  # fmt: skip
     add("--label", action="append", default=[], metavar="NAME=VALUE", help="add a label to the image")
+    add("--annotation", action="append", default=[], metavar="[LEVEL:]NAME=VALUE",
+        help="annotate the manifest; LEVEL: manifest, index, manifest-descriptor, index-descriptor")  # fmt: skip
+    add("--format", default=None, choices=["oci", "docker"], help="the format of manifest and config (default oci)")
+    add("--squash", action="store_true", help="make one layer of all that this build adds")
+    add("--squash-all", action="store_true", help="make one layer of everything, the base image's layers too")
+    add("--layers", nargs="?", metavar="BOOL", const="true", choices=["true", "false"], help=argparse.SUPPRESS)
 
 
 def read(given: argparse.Namespace, environ: Mapping[str, str]) -> Naming:
@@ -35,7 +41,28 @@ def read(given: argparse.Namespace, environ: Mapping[str, str]) -> Naming:
         labels=pairs(given.label, "--label"),
         epoch=_epoch(given, environ),
         exact_times=given.timestamp is not None,
+        annotations=_annotations(given),
+        docker=_format(given, environ) == "docker",
+        squash="all" if given.squash_all else "new" if given.squash else "",
     )
+
+
+def _format(given: argparse.Namespace, environ: Mapping[str, str]) -> str:
+    """--format, else BUILDAH_FORMAT as buildah has it. Raises UsageError."""
+    found: str = given.format or environ.get("BUILDAH_FORMAT") or "oci"
+    if found not in ("oci", "docker"):
+        raise UsageError(f"BUILDAH_FORMAT is neither oci nor docker: {found[:40]!r}")
+    if found == "docker" and given.annotation:
+        raise UsageError("--annotation needs the OCI format: Docker's has none", hint="leave out --format docker")
+    return found
+
+
+def _annotations(given: argparse.Namespace) -> tuple[Annotation, ...]:
+    if not given.annotation:
+        return ()
+    from orca.cli.flags import annotations
+
+    return annotations.parse(given.annotation)
 
 
 def _epoch(given: argparse.Namespace, environ: Mapping[str, str]) -> int | None:

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 from typing import Any
+
+from orca.executor.options import Naming, Output
 
 TITLE = "results"
 
 
 def declare(add: Callable[..., Any]) -> None:
     """Add the options to a parser's group."""
-    add("-o", "--output", action="append", default=[], metavar="SPEC", help="also write the image: oci:DIR:TAG")
+    add("-o", "--output", action="append", default=[], metavar="SPEC",
+        help="also write it: type=oci|docker|tar|local|image|registry|cacheonly[,dest=PATH][,…], or oci:DIR:TAG")  # fmt: skip
+    add("--push", action="store_true", help="send the image to the registry of each of its names")
+    add("--load", action="store_true", help="nothing to do: the image is in the store in any case")
     add("--iidfile", metavar="FILE", help="write the image's digest to FILE")
     add("--metadata-file", metavar="FILE", help="write digests and names to FILE, as JSON")
+
+
+def read(given: argparse.Namespace, naming: Naming) -> tuple[Output, ...]:
+    """The outputs that are asked for. Raises UsageError."""
+    if not given.output and not given.push:
+        return ()
+    from orca.cli.flags import outputs
+
+    return outputs.outputs(given.output, naming, push=given.push)
