@@ -37,7 +37,7 @@ class Content:
 
 @dataclass(frozen=True)
 class Node:
-    """One path of a tree ("" is the root). `link` is the path, before it, of the same file; a `marker` is a whiteout."""
+    """One path of a tree ("" is the root). `link` is an earlier path of the same file; a `marker` is a whiteout."""
 
     path: str
     content: Content | None = None

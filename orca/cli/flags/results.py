@@ -14,7 +14,7 @@ TITLE = "results"
 def declare(add: Callable[..., Any]) -> None:
     """Add the options to a parser's group."""
     add("-o", "--output", action="append", default=[], metavar="SPEC",
-        help="also write it: type=oci|docker|tar|local|image|registry|cacheonly[,dest=PATH][,…], or oci:DIR:TAG")  # fmt: skip
+        help="write it there too: type=oci|docker|tar|local|image|registry|cacheonly,dest=…; oci:DIR:TAG")  # fmt: skip
     add("--push", action="store_true", help="send the image to the registry of each of its names")
     add("--load", action="store_true", help="nothing to do: the image is in the store in any case")
     add("--iidfile", metavar="FILE", help="write the image's digest to FILE")

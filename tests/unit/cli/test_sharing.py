@@ -14,6 +14,7 @@ from support.stores import Maker
 from orca.cli import access, pull, push
 from orca.cli.push import Destination, destination
 from orca.errors import ToolError, UsageError
+from orca.executor import outputs
 from orca.sources.images import explain
 
 
@@ -57,15 +58,15 @@ class TestDestination:
             destination(text, name, names)
 
     def test_whose_credentials(self) -> None:
-        assert destination("reg.example:5000/app", None, []).registry == "reg.example:5000"
-        assert destination("someone/app", None, []).registry == "docker.io"
-        assert Destination("oci", "out:app").registry == ""
+        assert outputs.registry_of("docker://reg.example:5000/app") == "reg.example:5000"
+        assert outputs.registry_of("docker://someone/app") == "docker.io"
+        assert outputs.registry_of(str(Destination("oci", "out:app"))) == ""
 
 
 class TestAccess:
     def options(self, words: list[str], scratch: Path) -> list[str]:
         given = pull.make_parser().parse([*words, "image"])
-        return access.skopeo_options(given, ["reg.example:5000"], scratch)
+        return access.read(given).options("reg.example:5000", scratch)
 
     def test_credentials_are_in_no_command_line(self, tmp_path: Path) -> None:
         (option,) = self.options(["--creds", "me:se:cret"], tmp_path)

@@ -16,6 +16,7 @@ from orca.oci import image, reference
 from orca.oci.image import Descriptor, ImageConfig
 from orca.oci.platform import Platform
 from orca.sources import images
+from orca.sources.access import Access
 from orca.sources.images import Puller, explain, overrides
 from orca.sources.names import in_store
 from orca.tools.command import Runner
@@ -96,7 +97,7 @@ class Pulling:
         (tmp_path / "scratch").mkdir()
         monkeypatch.setattr(images.os, "urandom", lambda count: b"\xab" * count)
         self.layout = tmp_path / "scratch" / f"pull-{threading.get_ident()}-ababab"
-        self.puller = Puller(self.store, Runner(), tmp_path / "scratch", ["--creds=a:b"])
+        self.puller = Puller(self.store, Runner(), tmp_path / "scratch", Access(tls_verify=False))
 
     def serve(self, media_type: str = image.DOCKER_MANIFEST, **changes: Any) -> tuple[str, Descriptor]:
         """Let the registry have an image; returns the digest there and the descriptor of the converted one."""
@@ -129,18 +130,18 @@ def test_the_calls_of_a_pull(pulling: Pulling, tmp_path: Path) -> None:
     source = "docker://docker.io/library/debian"
     arm = ["--override-os=linux", "--override-arch=arm64"]
     assert pulling.tools.calls == [
-        ["skopeo", conf, "inspect", "--raw", "--creds=a:b", f"{source}:12"],
+        ["skopeo", conf, "inspect", "--raw", "--tls-verify=false", f"{source}:12"],
         [
             "skopeo",
             conf,
             *arm,
             "copy",
             "--remove-signatures",
-            "--src-creds=a:b",
+            "--src-tls-verify=false",
             f"{source}@{digest}",
             f"oci:{pulling.layout}:pulled",
         ],
-        ["skopeo", conf, *arm, "inspect", "--config", "--raw", "--creds=a:b", f"{source}@{digest}"],
+        ["skopeo", conf, *arm, "inspect", "--config", "--raw", "--tls-verify=false", f"{source}@{digest}"],
     ]
     assert found.config.healthcheck == {"Test": ["NONE"]}
     assert (found.config.onbuild, found.config.shell) == (("RUN x",), ("/bin/b",))
