@@ -59,7 +59,7 @@ def test_a_file_is_kept_by_its_content(server: Web, store: Store) -> None:
     assert found.path.read_bytes() == b"hello"
     assert events[-1] == Progress(3, "download", 5, 5)
     assert server.requests[0][1]["accept-encoding"] == "identity"
-    assert [path.suffix for path in sorted(found.path.parent.iterdir())] == [".blob", ".json"]
+    assert sorted(path.suffix for path in found.path.parent.iterdir()) == [".blob", ".json"]
 
 
 @pytest.mark.parametrize("headers", [{"ETag": '"1"'}, {"Last-Modified": MONDAY}])
