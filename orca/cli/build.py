@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from orca.cli.flags import caching, calling, naming, registry, results, running, showing, source
 from orca.cli.options import Parser
+from orca.errors import OrcaError
 from orca.events import Event, Warned
 from orca.executor import checking
 from orca.executor.build import Build
@@ -24,6 +25,7 @@ from orca.ui import Mode, one_at_a_time, open_view
 
 if TYPE_CHECKING:
     from orca.executor.several import Builds
+    from orca.tools.command import Runner
 
 EXAMPLES = """\
   orca build -t app .                          the Dockerfile of this directory
@@ -105,7 +107,7 @@ def digest_of_result(given: argparse.Namespace, options: Options, warnings: list
             with open_view(mode, explain=given.explain) as show:
                 checking.refuse(build, show)
         result = _from_cache(build, mode, given.explain, warnings)
-        if result is None or options.outputs:
+        if result is None or options.outputs or options.caching.cache_to:
             import sh  # noqa: F401  # loaded here once, not again on each side of the fork
 
             from orca.executor import outputs, sandbox
@@ -128,7 +130,23 @@ def digest_of_result(given: argparse.Namespace, options: Options, warnings: list
                     if mode != "quiet":
                         checking.tell(build, emit)
                 outputs.write_all(options.outputs, outputs.product(result), store, runner, options.access)
+                if options.caching.cache_to:
+                    share(build, result, runner)
         return deliver(given, options, result)
+
+
+def share(build: Build | Builds, result: Result, runner: Runner) -> None:
+    """--cache-to. Raises OrcaError, which says where the image is all the same."""
+    from orca.executor import sharing
+
+    try:
+        with build.store.scratch() as scratch:
+            for each in [build] if isinstance(build, Build) else build.builds:
+                sharing.export(each, scratch, runner)
+    except OrcaError as error:
+        names = ", ".join(build.options.naming.tags) or "no name"
+        there = f"the image itself is in the store: {result.descriptor.digest} ({names})"
+        raise OrcaError(error.message, hint=f"{error.hint}; {there}" if error.hint else there) from error
 
 
 def make_build(options: Options, store: Store) -> Build | Builds:

@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from orca.executor.rootfs import RootFs, Workshop
+    from orca.executor.sharing import Elsewhere
     from orca.tools.command import Runner
 
 
@@ -63,6 +64,10 @@ class Build:
         self.shared.number_from(first_step - 1 + self.plan.total_steps)
         self.id, self.inputs, self.bases = self.shared.id, self.shared.inputs, self.shared.bases
         self.remotes = self.shared.remotes
+        self.elsewhere: Elsewhere | None = None
+        self._looked_elsewhere = False
+        self._builder: Callable[[Build, Stage, Workshop | None], StageBuilder] = StageBuilder
+        self._made: dict[int, list[str]] = {}
         self._running: dict[int, Future[StageResult]] = {}
         self._done: dict[int, StageResult] = {}
         self._lock = threading.RLock()
@@ -138,6 +143,7 @@ class Build:
             self.emit(event)
         self.bases.puller = self.bases.puller or Puller(self.store, shop.runner, shop.scratch, self.options.access)
         try:
+            self._take_in(shop)
             image = finish(self, self._run_stages(shop), shop)
             self.cached = sum(stage.cached for stage in self._done.values())
             return image
@@ -145,8 +151,13 @@ class Build:
             self.inputs.remember()
 
     def check_machine(self, shop: Workshop) -> None:
-        """Can every RUN that is not known to be cached run here? Raises OrcaError before anything else is done."""
-        for stage in self.plan.stages.values():
+        """Can every RUN that is not known to be cached run here? Raises OrcaError before anything else is done.
+
+        Where there are shared caches, they are asked first.
+        """
+        if self.options.caching.cache_from and not self._looked_elsewhere:
+            return
+        for stage in (stage for index, stage in self.plan.stages.items() if index not in self._done):
             for number, instruction in enumerate(stage.instructions, stage.first_step + 1):
                 if isinstance(instruction, Run) and number not in self.hits:
                     from orca.executor import foreign
@@ -154,6 +165,38 @@ class Build:
                     with self.at(instruction, number, time.monotonic()):
                         foreign.check(stage.platform, shop, number)
                     break
+
+    def _take_in(self, shop: Workshop) -> None:
+        """Let the shared caches spare us what they can."""
+        self._looked_elsewhere = True
+        if not self.options.caching.cache_from:
+            return
+        if not self.options.caching.no_cache:
+            self._ask_elsewhere(shop)
+        self.check_machine(shop)
+
+    def _ask_elsewhere(self, shop: Workshop) -> None:
+        from orca.executor import lookahead, sharing
+
+        self.elsewhere = sharing.Elsewhere(self, shop, lambda event: self.emit(event))
+        if self.elsewhere.has_any():
+            spared = lookahead.take_in(self, shop, self.elsewhere)
+            lookahead.tell(self, spared)
+            self._done |= spared
+
+    @contextlib.contextmanager
+    def walking(self, builder: Callable[[Build, Stage, Workshop | None], StageBuilder]) -> Iterator[None]:
+        """Stages are gone through by `builder`, which does nothing; what it tells is not told, but for warnings."""
+        events: list[Event] = []
+        emit, self.emit, self._builder = self.emit, events.append, builder
+        try:
+            yield
+        finally:
+            self.emit, self._builder = emit, StageBuilder
+            self._done.clear()
+        for event in events:
+            if isinstance(event, Warned):
+                emit(event)
 
     def _announce(self) -> None:
         self.emit(BuildStarted(self.id, self.options.dockerfile.name, self.plan.total_steps, self.options.naming.tags))
@@ -168,7 +211,8 @@ class Build:
             # In order: whatever a stage waits for has been submitted before it, so no wait is for ever.
             with self._lock:
                 for index, stage in self.plan.stages.items():
-                    self._running[index] = pool.submit(StageBuilder(self, stage, shop).run)
+                    if index not in self._done:
+                        self._running[index] = pool.submit(self._builder(self, stage, shop).run)
             futures = list(self._running.values())
             done, _ = wait(futures, return_when=FIRST_EXCEPTION)
             for future in futures:
@@ -204,7 +248,7 @@ class Build:
             future = self._running.get(index)
             if future is None:
                 stage = self.plan.stages.get(index) or self._unplanned(index)
-                self._done[index] = StageBuilder(self, stage, shop).run()
+                self._done[index] = self._builder(self, stage, shop).run()
                 return self._done[index]
         return future.result()
 
@@ -233,6 +277,25 @@ class Build:
                 f"the base image has ONBUILD {found.keyword}, which is not allowed", stage.origin
             )
         return replace(found, span=stage.origin.span)
+
+    def results(self) -> dict[int, StageResult]:
+        """The stages that are finished."""
+        return dict(self._done)
+
+    def note(self, index: int, key: str) -> None:
+        """A step of the stage `index` is in the store, whether made now or before."""
+        with self._lock:
+            self._made.setdefault(index, []).append(key)
+
+    def steps_made(self, *, whole: bool) -> list[list[str]]:
+        """The keys of this build's steps, stage by stage; without `whole`, only of those the image is made of."""
+        index: int | str = self.plan.target.index
+        chain: list[int] = []
+        while isinstance(index, int):
+            chain.append(index)
+            index = self.plan.stages[index].base
+        stages = list(self.plan.stages) if whole else chain[::-1]
+        return [list(dict.fromkeys(self._made[index])) for index in stages if index in self._made]
 
     def lookup(self, key: str, stage: Stage) -> StepRecord | None:
         """The cached step, unless this build must not use the cache."""
@@ -283,6 +346,10 @@ class Build:
         if index is None:
             return RootFs(shop, (shop.unpack(self._source_image(word, stage, shop, step), step),))
         result = self.stage_result(index, shop)
+        if result.only_key:
+            with self._lock:
+                del self._done[index]
+                result = self.stage_result(index, shop)
         if result.rootfs is not None:
             return result.rootfs
         known = result.position.snapshots

@@ -36,6 +36,11 @@ def finish(build: Build, target: StageResult, shop: Workshop | None) -> Image:
     wanted |= _form(options.naming)
     key = step_key(target.position.key, wanted)
     record = build.lookup(key, build.plan.target)
+    state = target.position.state.to_json()
+    if record is None and build.elsewhere is not None:
+        # As another machine has finished it: the same image, down to its time.
+        wish = StepRecord(key, "image", target.manifest, target.position.snapshots, state, wanted)
+        record = build.elsewhere.finished(wish)
     if record is not None:
         image = store.images.image(record.manifest)
     elif shop is None:
@@ -45,8 +50,8 @@ def finish(build: Build, target: StageResult, shop: Workshop | None) -> Image:
         if not store.complete(image.descriptor):
             hint = "orca pull, or orca build --no-cache, makes the base image anew"
             raise StoreError("a layer of the base image is missing in the store, or damaged", hint=hint)
-        state = target.position.state.to_json()
         store.put_step(StepRecord(key, "image", image.descriptor, target.position.snapshots, state, wanted))
+    build.note(build.plan.target.index, key)
     if options.naming.tags:
         store.tag(options.naming.tags, image.descriptor)
     return image

@@ -13,6 +13,7 @@ from orca.oci import platform as platforms
 from orca.oci.image import Descriptor
 from orca.oci.platform import Platform
 from orca.sources.access import Access
+from orca.sources.places import Place
 from orca.store.layout import Image
 
 STDOUT = "-"
@@ -95,6 +96,8 @@ class Caching:
     no_cache: bool = False
     pull: str = "missing"
     no_cache_stages: frozenset[str] = frozenset()
+    cache_from: tuple[Place, ...] = ()
+    cache_to: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True)

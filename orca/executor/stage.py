@@ -62,6 +62,7 @@ class StageResult:
     """A finished stage. `image` is as umoci left it: fields that umoci does not know are in the state.
 
     `anew` says that it had to be carried out anew, by --no-cache-filter: so has whoever reads it.
+    `only_key` says that it was not built, because nothing that will be carried out needs its files.
     """
 
     position: Position
@@ -70,6 +71,7 @@ class StageResult:
     cached: int
     anew: bool = False
     base_layers: int = 0  # how many of the image's layers are its base image's
+    only_key: bool = False
 
 
 class StageBuilder:
@@ -81,6 +83,7 @@ class StageBuilder:
         self.shop = shop
         self.cached = 0
         self._anew = build.wanted_anew(stage)
+        self._only_key = False
         self._manifest: Descriptor | None = None
         self._rootfs: RootFs | None = None
         self._below: Descriptor | None = None  # what is below the loose snapshots
@@ -108,8 +111,11 @@ class StageBuilder:
                 self._queue.shutdown(wait=True, cancel_futures=True)
             for key in self._claims:
                 self.build.shared.abandon(key)
-        assert self._manifest is not None
-        return StageResult(position, self._manifest, self._rootfs, self.cached, self._anew, self._base_layers)
+        if self._manifest is None:
+            raise Miss
+        return StageResult(
+            position, self._manifest, self._rootfs, self.cached, self._anew, self._base_layers, self._only_key
+        )
 
     def _instructions(self, position: Position) -> Iterator[tuple[int, Instruction]]:
         """The base's ONBUILD triggers, then the stage's own instructions, with their step numbers."""
@@ -134,7 +140,8 @@ class StageBuilder:
         """The state to begin with, and whether nothing had to be done for it."""
         if isinstance(self.stage.base, int):
             below = self.build.stage_result(self.stage.base, self.shop)
-            self._manifest, self._rootfs, self._base_layers = below.manifest, below.rootfs, below.base_layers
+            self._manifest, self._rootfs = None if below.only_key else below.manifest, below.rootfs
+            self._base_layers = below.base_layers
             self._anew |= below.anew
             self._triggers = below.position.state.config.onbuild
             state = below.position.state
@@ -193,6 +200,9 @@ class StageBuilder:
             if record is not None:
                 self.build.hits.add(number)
                 position = self._take(record, step)
+            elif self._may_pass():
+                self._only_key = cached = True
+                position = Position(key, step.state)
             elif isinstance(step.op, FileOp) and step.op.link:
                 position, cached = self._do_link(number, step, before, key, ingredients)
             else:
@@ -214,6 +224,12 @@ class StageBuilder:
                 self._claims.add(key)
                 # Whoever let go of it between our look and our claim has left a record.
                 return shared.made(key)
+
+    def _may_pass(self) -> bool:
+        """Only looking, a step is missing, and the stage is not the image: whoever reads this stage may be cached all
+        the same, and then nobody needs its files.
+        """
+        return self.shop is None and not self._anew and self.stage is not self.build.plan.target
 
     def _tell_start(self, number: int, instruction: Instruction, why: str) -> None:
         text = _BLANKS.sub(" ", shown(instruction))
@@ -240,6 +256,7 @@ class StageBuilder:
     def _take(self, record: StepRecord, step: Step) -> Position:
         """Go on from a cached step."""
         self._settle()
+        self.build.note(self.stage.index, record.key)
         self._manifest, self._layout, self._rootfs, self._below = record.manifest, None, None, None
         return Position(record.key, step.state, record.snapshots)
 
@@ -455,6 +472,7 @@ class StageBuilder:
             self.build.timestamp(),
         )
         self.build.store.put_step(record)
+        self.build.note(self.stage.index, record.key)
         self.build.shared.done(record)
         self._claims.discard(record.key)
 

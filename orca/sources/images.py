@@ -210,6 +210,10 @@ class Puller:
         layout.verify(found, layers=False)
         return found
 
+    def blobs(self, source: str, raw: bytes, platform: Platform) -> Image:
+        """Bring all that the manifest `raw` at `source` names into the store, checked. Raises ToolError, ImageError."""
+        return self._copy(source, raw, platform, None)
+
     def _restore(self, found: Image, source: str, platform: Platform, step: int | None) -> Image:
         command = skopeo.inspect_config(source, *self._options(source), overrides=overrides(platform))
         data = self.runner.run(command, step=step, limit=image.JSON_LIMIT).stdout

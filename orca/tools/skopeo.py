@@ -50,6 +50,11 @@ def inspect_config(source: str, *options: str, overrides: tuple[str, ...] = ()) 
     )
 
 
+def list_tags(repository: str, *options: str) -> Command:
+    """All tags of a repository, as JSON."""
+    return Command(words("list-tags", *options, repository), "ask which steps the shared cache has", _environment())
+
+
 def copy(source: str, destination: str, *options: str, why: str, overrides: tuple[str, ...] = ()) -> Command:
     """Copy an image from one transport to another."""
     return Command(words("copy", *options, source, destination, overrides=overrides), why, _environment())
