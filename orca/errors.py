@@ -58,6 +58,10 @@ class NotYet(OrcaError):
     """A known feature that this version does not have; never silently ignored."""
 
 
+class NotAllowed(OrcaError):
+    """A Dockerfile asks for what the command line does not grant; `hint` names the flag."""
+
+
 class StoreError(OrcaError):
     """The store is damaged, not ours, or does not hold what was asked for."""
 
@@ -92,8 +96,12 @@ class ToolError(OrcaError):
 class RunFailed(OrcaError):
     """A RUN ended with a code other than 0; orca exits with that code.
 
-    `tail` holds the last lines that the step printed, `log` the path of its whole output.
+    `tail` holds the last lines that the step printed, `log` the path of its whole output. `advice` are pairs of a
+    word and a line that --on-error adds; `told` says that the user has been told already.
     """
+
+    advice: tuple[tuple[str, str], ...] = ()
+    told = False
 
     def __init__(
         self,

@@ -9,9 +9,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
-from orca.cli.flags import caching, calling, naming, registry, results, running, showing, source
+from orca.cli.flags import caching, calling, limits, naming, registry, results, running, showing, source
+from orca.cli.logfile import log_file
 from orca.cli.options import Parser
 from orca.errors import OrcaError
 from orca.events import Event, Warned
@@ -39,7 +40,7 @@ EXAMPLES = """\
   id=$(orca build -q .) && orca run $id        the digest is all that goes to standard output"""
 
 
-GROUPS = (source, naming, running, caching, results, registry, showing, calling)
+GROUPS = (source, naming, running, limits, caching, results, registry, showing, calling)
 
 
 def make_parser() -> Parser:
@@ -101,31 +102,35 @@ def digest_of_result(given: argparse.Namespace, options: Options, warnings: list
     """
     mode: Mode = "quiet" if given.quiet else given.progress
     store = Store.open()
-    with store.in_use():
+    with store.in_use(), log_file(given.logfile) as log:
         build = make_build(options, store)
         if checking.selection(options).error:
-            with open_view(mode, explain=given.explain) as show:
+            with open_view(mode, explain=given.explain, stream=log) as show:
                 checking.refuse(build, show)
-        result = _from_cache(build, mode, given.explain, warnings)
+        result = _from_cache(build, mode, given.explain, warnings, log)
         if result is None or options.outputs or options.caching.cache_to:
             import sh  # noqa: F401  # loaded here once, not again on each side of the fork
 
-            from orca.executor import outputs, sandbox
+            from orca.cli import curtain
+            from orca.executor import cgroups, outputs, sandbox
             from orca.executor.records import Recorder
             from orca.executor.rootfs import workshop
             from orca.tools.command import Runner
 
             runner = Runner()
+            claim = cgroups.claim(options.running.groups, options.running.group_parent)
             sandbox.enter(runner)
             with (
-                open_view(mode, explain=given.explain) as show,
-                one_at_a_time(Recorder(store, build.id, show).emit) as emit,
+                curtain.opened(mode, explain=given.explain, stream=log) as view,
+                one_at_a_time(Recorder(store, build.id, view.show).emit) as emit,
             ):
                 build.emit = runner.emit = emit
                 if result is None:
                     for warning in warnings:
                         emit(warning)
                     with workshop(store, runner) as shop:
+                        shop.claim = claim
+                        view.make_room(shop, options.running.on_error)
                         result = build.run(shop)
                     if mode != "quiet":
                         checking.tell(build, emit)
@@ -158,12 +163,14 @@ def make_build(options: Options, store: Store) -> Build | Builds:
     return Builds(options, store)
 
 
-def _from_cache(build: Build | Builds, mode: Mode, explain: bool, warnings: list[Warned]) -> Result | None:
+def _from_cache(
+    build: Build | Builds, mode: Mode, explain: bool, warnings: list[Warned], log: TextIO | None
+) -> Result | None:
     events: list[Event] = []
     build.emit = events.append
     result = build.from_cache()
     if result is not None:
-        with open_view(mode, explain=explain) as show:
+        with open_view(mode, explain=explain, stream=log) as show:
             for event in [events[0], *warnings, *events[1:]]:
                 show(event)
             if mode != "quiet":

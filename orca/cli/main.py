@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from orca import __version__
-from orca.errors import EXIT_INTERRUPTED, EXIT_ORCA, OrcaError, UsageError
+from orca.errors import EXIT_INTERRUPTED, EXIT_ORCA, OrcaError, RunFailed, UsageError
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,8 @@ def _os_error(error: OSError) -> OrcaError:
 def _say(error: OrcaError, code: int) -> int:
     from orca.ui import Terminal, render_error
 
+    if isinstance(error, RunFailed) and error.told:
+        return code
     terminal = Terminal(sys.stderr)
     terminal.line(render_error(error, color=terminal.color, width=terminal.width))
     return code

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from orca.dispatch.state import State
@@ -113,6 +114,7 @@ class ExecOp(Op):
     """RUN. `environment` holds all but HOME; `hidden` are the names that no key may depend on.
 
     `script` is a file to execute (a heredoc that begins with `#!`), mounted for this run only.
+    `around` is what the command line says of every RUN that may show in its result.
     """
 
     argv: tuple[str, ...]
@@ -124,6 +126,8 @@ class ExecOp(Op):
     hosts: tuple[tuple[str, str], ...] = ()
     script: str | None = None
     mounts: tuple[Mount, ...] = ()
+    insecure: bool = False
+    around: Mapping[str, object] = field(default_factory=dict)
 
     def describe(self) -> str:
         network = {
@@ -132,7 +136,10 @@ class ExecOp(Op):
             "host": "in the host's network",
         }[self.network]
         who = f"user {self.user}" if self.user else "root"
-        mounts = "".join(f" A {mount.kind} mount is at {mount.target or mount.env}." for mount in self.mounts)
+        who += ", with every capability and no filter of system calls" if self.insecure else ""
+        mounts = "".join(
+            f" A {mount.kind} mount is at {mount.target or mount.env or 'a place of its own'}." for mount in self.mounts
+        )
         return f"runc runs the command as {who}, {network}; what it changes in the overlay becomes a layer.{mounts}"
 
     def ingredients(self) -> dict[str, Any]:
@@ -144,6 +151,8 @@ class ExecOp(Op):
             "network": self.network,
             "hosts": [list(pair) for pair in self.hosts],
             "script": self.script,
+            **({"security": "insecure"} if self.insecure else {}),
+            **({"around": dict(self.around)} if self.around else {}),
             **({"mounts": [mount.to_json() for mount in self.mounts]} if self.mounts else {}),
         }
 

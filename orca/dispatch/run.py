@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from orca.dispatch.config import command_argv
 from orca.dispatch.ops import ExecOp, Step
-from orca.dispatch.settings import NETWORKS, Settings
+from orca.dispatch.settings import HOST_NETWORK, INSECURE, NETWORKS, Settings
 from orca.dispatch.state import State
 from orca.dockerfile import instructions as i
 from orca.dockerfile import mounts
 from orca.dockerfile.parser import location
-from orca.errors import NotYet
+from orca.errors import NotAllowed
 from orca.plan.scope import PROXIES
 
 # Where heredocs that begin with `#!` stand while they run.
@@ -17,7 +17,7 @@ PIPES = "/dev/pipes"
 
 
 def run(instruction: i.Run, state: State, settings: Settings) -> Step:
-    _refuse(instruction, settings)
+    _check_security(instruction, settings)
     argv = command_argv(instruction.command, state)
     if not argv:
         raise settings.scope.error("RUN has no command", instruction)
@@ -34,6 +34,8 @@ def run(instruction: i.Run, state: State, settings: Settings) -> Step:
         settings.hosts,
         script,
         _mounts(instruction, state, settings),
+        instruction.security == "insecure",
+        settings.around,
     )
     return Step(instruction, op, state, _history(argv, script, state))
 
@@ -50,6 +52,10 @@ def _network(instruction: i.Run, state: State, settings: Settings) -> str:
     if mode not in NETWORKS:
         hint = f"choose one of {', '.join(NETWORKS)}"
         raise settings.scope.error(f"unknown network mode --network={mode}", instruction, hint)
+    if mode == "host" and settings.network != "host" and HOST_NETWORK not in settings.allowed:
+        hint = f"--allow {HOST_NETWORK} grants it; --network=host gives it to every RUN"
+        where = location(settings.scope.source, instruction.span)
+        raise NotAllowed(f"RUN --network=host asks for {HOST_NETWORK}", hint=hint, location=where)
     return mode
 
 
@@ -72,15 +78,19 @@ def _mounts(instruction: i.Run, state: State, settings: Settings) -> tuple[mount
     return tuple(found)
 
 
-def _refuse(instruction: i.Run, settings: Settings) -> None:
+def _check_security(instruction: i.Run, settings: Settings) -> None:
+    """--security and --device. Raises NotAllowed, DockerfileError."""
     where = location(settings.scope.source, instruction.span)
-    if instruction.security == "insecure":
-        raise NotYet("RUN --security=insecure is refused", hint="orca runs every RUN in its sandbox", location=where)
-    if instruction.security not in (None, "sandbox"):
+    if instruction.security == "insecure" and INSECURE not in settings.allowed:
+        hint = f"--allow {INSECURE} grants it, to every RUN of this build that asks"
+        raise NotAllowed(f"RUN --security=insecure asks for {INSECURE}", hint=hint, location=where)
+    if instruction.security not in (None, "sandbox", "insecure"):
         hint = "choose sandbox or insecure"
         raise settings.scope.error(f"unknown --security={instruction.security}", instruction, hint)
     if instruction.devices:
-        raise NotYet("RUN --device is refused", hint="a RUN sees no device of the host", location=where)
+        hint = "orca build --device /dev/NAME gives a device of this machine to every RUN"
+        message = "RUN --device asks for a CDI device, and orca knows none"
+        raise NotAllowed(message, hint=hint, location=where)
 
 
 def _history(argv: tuple[str, ...], script: str | None, state: State) -> str:

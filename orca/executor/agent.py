@@ -7,11 +7,18 @@ import os
 import selectors
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from orca.errors import OrcaError
+from orca.tools import ssh
+from orca.tools.command import Runner
 
 TARGET = "/run/buildkit/ssh_agent"
 CHUNK = 64 * 1024
+SOCKET = "agent.sock"
+WAIT = 5.0
 
 
 @contextlib.contextmanager
@@ -30,6 +37,33 @@ def forwarded(agent: str, place: Path, owner: tuple[int, int], mode: int) -> Ite
             with contextlib.suppress(OSError):
                 listener.shutdown(socket.SHUT_RDWR)
             thread.join(2)
+
+
+@contextlib.contextmanager
+def holding(keys: Sequence[bytes], directory: Path, runner: Runner, step: int | None) -> Iterator[str]:
+    """An agent of our own that holds `keys`, for as long as the block lasts; yields its socket.
+
+    `directory` is one that nobody else sees. Raises ToolMissing, OrcaError for what is no key.
+    """
+    with contextlib.ExitStack() as stack:
+        process = stack.enter_context(runner.running(ssh.agent(SOCKET), step=step, cwd=directory))
+        deadline = time.monotonic() + WAIT
+        while not (directory / SOCKET).is_socket():
+            if time.monotonic() > deadline or not os.path.exists(f"/proc/{process.pid}"):
+                raise OrcaError("ssh-agent did not start")
+            time.sleep(0.002)
+        for key in keys:
+            file = stack.enter_context(open(os.memfd_create("key"), "r+b", buffering=0))
+            file.write(key)
+            file.seek(0)
+            done = runner.run(ssh.add(SOCKET), step=step, stdin=file, cwd=directory, check=False)
+            if done.exit_code:
+                said = (done.stderr.strip().splitlines() or ["no message"])[-1]
+                raise OrcaError(f"ssh-add does not take a key of --ssh: {said}")
+        # By way of a descriptor: a socket's path may have 107 bytes only.
+        fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        stack.callback(os.close, fd)
+        yield f"/proc/self/fd/{fd}/{SOCKET}"
 
 
 def _bind(listener: socket.socket, place: Path) -> None:

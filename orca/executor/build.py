@@ -22,7 +22,7 @@ from orca.dispatch.settings import Settings
 from orca.dispatch.state import State
 from orca.dockerfile import parser
 from orca.dockerfile.instructions import Instruction, Run
-from orca.errors import DockerfileError, Interrupted, NotYet, OrcaError, UsageError
+from orca.errors import DockerfileError, Interrupted, NotAllowed, NotYet, OrcaError, UsageError
 from orca.events import BuildFinished, BuildStarted, Emit, Event, StepFailed, Warned, ignore
 from orca.executor.finish import finish
 from orca.executor.options import Options, Result, rfc3339
@@ -410,7 +410,8 @@ def prepare(options: Options, first_step: int = 1) -> tuple[Settings, Plan]:
         asked=bool(options.platforms), first=first_step,
     )  # fmt: skip
     check_stage_names(options)
-    settings = Settings(scope, options.running.network, options.running.hosts)
+    running = options.running
+    settings = Settings(scope, running.network, running.hosts, running.allowed, running.ingredients())
     refuse_early(plan, settings)
     return settings, plan
 
@@ -439,7 +440,9 @@ def check_stage_names(options: Options) -> None:
 
 
 def refuse_early(plan: Plan, settings: Settings) -> None:
-    """What this version does not have is said before anything is done. Raises NotYet.
+    """What this version does not have, and what is not granted, is said before anything is done.
+
+    Raises NotYet, NotAllowed.
 
     Other errors may depend on what comes before; they are told when their step is reached.
     """
@@ -448,7 +451,7 @@ def refuse_early(plan: Plan, settings: Settings) -> None:
         for instruction in stage.instructions:
             try:
                 table.translate(instruction, nothing, settings)
-            except NotYet:
+            except (NotYet, NotAllowed):
                 raise
             except OrcaError:
                 continue

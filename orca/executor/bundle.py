@@ -27,6 +27,8 @@ HOSTNAME = "orca"
 STUB_DIRECTORIES = ("dev", "proc", "sys")
 STUB_FILES = ("resolv.conf", "hosts", "hostname")
 LINE_LIMIT = 64 * 1024
+LOG_LIMIT = 256 << 20
+"""Bytes of a step's log: a RUN that prints for ever shall not fill the disk."""
 MASK = b"*****"
 _FORBIDDEN = re.compile(r"/(proc|sys|dev)(/|$)")
 _NOT_FOUND = re.compile(r"executable file not found|no such file or directory")
@@ -45,12 +47,17 @@ class Container:
     script: tuple[str, str] | None = None
     hostname: str = HOSTNAME
     mounts: tuple[runtime.Mount, ...] = ()
+    limits: runtime.Limits = runtime.USUAL
+    files: tuple[str, ...] = STUB_FILES
+    terminal: bool = False
 
 
-def make_stub(directory: Path, lowers: Sequence[Path], points: Sequence[Located] = ()) -> Path:
+def make_stub(
+    directory: Path, lowers: Sequence[Path], points: Sequence[Located] = (), names: Sequence[str] = STUB_FILES
+) -> Path:
     """The layer that lies on the image while a container runs: real directories and files as mount points.
 
-    `points` are the targets of a RUN's own mounts.
+    `points` are the targets of a RUN's own mounts, `names` the files of /etc that are the container's.
 
     With it runc neither follows an image's own links at these places (CVE-2026-41579) nor leaves
     anything behind in the layer. Raises ImageError when /etc is no directory.
@@ -65,7 +72,7 @@ def make_stub(directory: Path, lowers: Sequence[Path], points: Sequence[Located]
         elif found is not None and name == "etc":
             raise ImageError("/etc in the image is not a directory", hint="orca does not run commands in such an image")
     etc = (directory / "etc").stat()
-    for name in STUB_FILES:
+    for name in names:
         (directory / "etc" / name).touch(0o644)
     overlay.copy_attributes(etc, directory / "etc")
     for point in points:
@@ -143,7 +150,7 @@ def mask_words(secrets: Sequence[bytes]) -> list[bytes]:
 class LineCutter:
     """Cuts a stream of bytes into lines, logs them, tells about them, keeps the last.
 
-    `secrets` are shown as asterisks, in the log too.
+    `secrets` are shown as asterisks, in the log too. The log ends after LOG_LIMIT bytes, and says so.
     """
 
     def __init__(self, log: Path, emit: Callable[[Output], None], step: int, secrets: Sequence[bytes] = ()) -> None:
@@ -153,6 +160,7 @@ class LineCutter:
         self._log = log
         self._emit = emit
         self._step = step
+        self._room = LOG_LIMIT
         self._rest: dict[str, bytes] = {"stdout": b"", "stderr": b""}
         self.tail: list[str] = []
 
@@ -183,7 +191,11 @@ class LineCutter:
 
     def _line(self, line: bytes, stream: str, end: bytes = b"\n") -> None:
         line = self._masked(line)
-        self._file.write(line + end)
+        if self._room > 0:
+            self._room -= len(line) + 1
+            self._file.write(line + end)
+            if self._room <= 0:
+                self._file.write(b"\n[orca: this log ends here, after %d bytes; the RUN went on]\n" % LOG_LIMIT)
         text = line.decode("utf-8", "replace")
         self.tail = [*self.tail[-39:], text]
         self._emit(Output(self._step, text, stream))
@@ -232,12 +244,14 @@ def prepare(
             who.uid,
             who.gid,
             who.groups,
+            container.terminal,
         ),
         str(root),
         hostname=container.hostname,
         architecture=emulation.seccomp_architecture(platform.architecture, platforms.host().architecture),
         netns=str(net.netns) if net.netns else None,
         mounts=[*_mounts(container, net, scratch), *container.mounts],
+        limits=container.limits,
     )
     (scratch / "config.json").write_text(json.dumps(config))
     log = scratch / "runc.log"
@@ -256,14 +270,16 @@ def run(
     make_directory: Callable[[str], None],
     on_output: Callable[[bytes, str], None],
     step: int | None,
+    join: Sequence[int] = (),
 ) -> tuple[int, float]:
-    """Run `container` (see `prepare`) and take its output; returns the exit code and the seconds.
+    """Run `container` (see `prepare`), in the cgroups `join`, and take its output.
 
+    Returns the exit code and the seconds.
     Raises ToolError when runc itself failed.
     """
     bundle = prepare(container, root, scratch, net=net, platform=platform, make_directory=make_directory)
     begun = time.monotonic()
-    finished = runner.run(bundle.command, step=step, on_output=on_output, check=False)
+    finished = runner.run(bundle.command, step=step, on_output=on_output, check=False, join=join)
     bundle.check(finished.exit_code)
     return finished.exit_code, time.monotonic() - begun
 
@@ -277,6 +293,8 @@ def _mounts(container: Container, net: Network, scratch: Path) -> list[runtime.M
     }
     mounts = []
     for number, (place, text) in enumerate(contents.items()):
+        if posixpath.basename(place) not in container.files:
+            continue
         path = scratch / f"file{number}"
         path.write_text(text)
         path.chmod(0o644)

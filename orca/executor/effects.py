@@ -11,21 +11,24 @@ import os
 import posixpath
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orca.dispatch.ops import DirectoryOp, ExecOp, FileOp, Op
-from orca.errors import RunFailed
+from orca.dispatch.run import PIPES
+from orca.dockerfile.instructions import Instruction
+from orca.errors import OrcaError, RunFailed
 from orca.events import Warned
-from orca.executor import archives, bundle, copier, foreign, mounts, users
+from orca.executor import aftermath, archives, bundle, cgroups, copier, foreign, mounts, users
 from orca.executor.copier import Ownership, Target
 from orca.executor.layer import changes, is_empty
 from orca.executor.network import network
-from orca.executor.options import Naming
+from orca.executor.options import Naming, Running
 from orca.executor.overlay import Mounted
 from orca.executor.rootfs import LOOSE, RootFs, Upper, Workshop, same_directory
+from orca.oci import runtime
 from orca.plan.stages import Stage
 from orca.sources.tree import Item, Tree
 from orca.store import files
@@ -36,6 +39,9 @@ if TYPE_CHECKING:
 
 Changed = tuple[Upper | None, bool]
 
+WORD_LIMIT = 128 * 1024
+LONG_SCRIPT = f"{PIPES}/run"
+
 _NAME_FAILED = re.compile(
     r"temporary failure (?:resolving|in name resolution)|could not resolve|name or service not known|bad address|"
     r"no address associated|unable to resolve|could not resolve host",
@@ -45,7 +51,7 @@ _NAME_FAILED = re.compile(
 
 @dataclass(frozen=True)
 class Work:
-    """Where an op works: the build and stage it belongs to, the file system below it, its step's number.
+    """Where an op works: the build and stage it belongs to, the file system below it, its step and instruction.
 
     `owner` is what --chown means, where that is known already.
     """
@@ -55,6 +61,7 @@ class Work:
     shop: Workshop
     rootfs: RootFs
     number: int
+    instruction: Instruction
     owner: tuple[int, int] | None = None
 
 
@@ -199,7 +206,7 @@ def _source(op: FileOp, work: Work) -> Iterator[Tree]:
 
 def execute(op: ExecOp, work: Work) -> Changed:
     """RUN, in a container. Raises RunFailed when the command ends with another code than 0."""
-    build, runner = work.build, work.shop.runner
+    build, runner, running = work.build, work.shop.runner, work.build.options.running
     foreign.check(work.stage.platform, work.shop, work.number)
     scratch = work.shop.volatile_directory("run")
     log = build.log_path(work.number)
@@ -208,36 +215,79 @@ def execute(op: ExecOp, work: Work) -> Changed:
         secrets = [build.secret(mount.id) or b"" for mount in op.mounts if mount.kind == "secret"]
         cutter = stack.enter_context(bundle.LineCutter(log, build.emit, work.number, secrets))
         net = stack.enter_context(network(op.network, scratch, runner, work.number))
+        net = replace(net, resolv_conf=running.dns.applied(net.resolv_conf))
         points = mounts.place(mine, work.rootfs)
-        mounted, upper = stack.enter_context(work.rootfs.writable(work.number, stub=True, points=points))
+        container = _container(op, mine, running)
+        mounting = work.rootfs.writable(work.number, stub=True, points=points, names=container.files)
+        mounted, upper = stack.enter_context(mounting)
         before = mounted.upper.stat()
-        container = bundle.Container(
-            op.argv,
-            {**dict(op.environment), **mine.environment},
-            op.directory,
-            op.user,
-            op.hosts,
-            (op.argv[0], op.script) if op.script else None,
-            mounts=tuple(mine.mounts),
-        )
 
         def make(path: str) -> None:
             with kernel.directory(mounted.root) as fd:
                 os.close(Target(fd).open_directory(path))
 
-        code, seconds = bundle.run(
-            container, mounted.root, scratch, runner,
-            net=net, platform=work.stage.platform, make_directory=make, on_output=cutter.take, step=work.number,
-        )  # fmt: skip
+        with cgroups.joined(work.shop.claim) as doors:
+            code, seconds = bundle.run(
+                container, mounted.root, scratch, runner, join=doors,
+                net=net, platform=work.stage.platform, make_directory=make, on_output=cutter.take, step=work.number,
+            )  # fmt: skip
         if code:
-            raise _failed(op, code, seconds, cutter.tail, log)
+            failure = _failed(op, code, seconds, cutter.tail, log, memory=running.groups.get("memory"))
+            aftermath.follow(aftermath.Scene(op, work, container, mounted.root, net, mine, make), failure)
+            raise failure
     return _result(mounted, upper, before)
 
 
-def _failed(op: ExecOp, code: int, seconds: float, tail: list[str], log: Path) -> RunFailed:
+def _container(op: ExecOp, mine: mounts.Prepared, running: Running) -> bundle.Container:
+    """The container of a RUN."""
+    limits = running.limits or runtime.USUAL
+    if op.insecure:
+        read_only = bool(os.statvfs("/sys").f_flag & os.ST_RDONLY)
+        limits = replace(limits, insecure=True, sys_read_only=read_only)
+    argv, script = op.argv, (op.argv[0], op.script) if op.script else None
+    if script is None and is_long(op.argv):
+        # The kernel takes 128 KiB of one word, so the shell reads it from a file.
+        script = (LONG_SCRIPT, op.argv[-1])
+        argv = (*op.argv[:-1], f". {LONG_SCRIPT}")
+    environment = {**dict(op.environment), **mine.environment}
+    _check_words(argv, environment)
+    return bundle.Container(
+        argv,
+        environment,
+        op.directory,
+        op.user,
+        op.hosts,
+        script,
+        mounts=(*mine.mounts, *mine.devices),
+        limits=limits,
+        files=tuple(name for name in bundle.STUB_FILES if name not in running.own_files),
+    )
+
+
+def _check_words(argv: tuple[str, ...], environment: Mapping[str, str]) -> None:
+    """Raises OrcaError for what execve will not take."""
+    named = [(f"the variable {name}", f"{name}={text}") for name, text in environment.items()]
+    for what, word in (*((f"a word of {argv[0]}", word) for word in argv), *named):
+        size = len(os.fsencode(word))
+        if size >= WORD_LIMIT:
+            hint = "the kernel takes 128 KiB of each word and each variable: write it to a file"
+            raise OrcaError(f"{what} has {size} bytes, too many for a program", hint=hint)
+
+
+def is_long(argv: tuple[str, ...]) -> bool:
+    """Is this a shell's `-c TEXT` with a text that execve would refuse?"""
+    shell = posixpath.basename(argv[0]) in aftermath.SHELLS and len(argv) > 2
+    return shell and argv[-2][:1] == "-" and argv[-2][-1:] == "c" and len(os.fsencode(argv[-1])) >= WORD_LIMIT
+
+
+def _failed(
+    op: ExecOp, code: int, seconds: float, tail: list[str], log: Path, *, memory: str | None = None
+) -> RunFailed:
     hint = None
     if code > 128:
         hint = f"the command was ended by signal {code - 128}"
+    if code == 137 and memory:
+        hint = f"killed, most likely for want of memory: --memory gives it {int(memory) >> 20} MiB"
     if code == 127:
         hint = "127 means that the shell did not find the command: is the package that has it installed?"
     if any(_NAME_FAILED.search(line) for line in tail):

@@ -32,6 +32,7 @@ def finish(build: Build, target: StageResult, shop: Workshop | None) -> Image:
         "epoch": options.naming.epoch,
         "config": target.position.state.config.to_json(),
         "manifest": target.manifest.digest,
+        **options.naming.without(),
     }
     wanted |= _form(options.naming)
     key = step_key(target.position.key, wanted)
@@ -74,7 +75,7 @@ def _assemble(build: Build, target: StageResult, shop: Workshop) -> Image:
         keep = target.base_layers if naming.squash == "new" else 0
         made = squash.squash(made, keep, shop, build.timestamp())
     config = replace(
-        target.position.state.config.with_labels(build.options.naming.labels),
+        build.options.naming.final(target.position.state.config),
         created=build.timestamp(),
         diff_ids=made.config.diff_ids,
         history=tuple(_plain(entry) for entry in made.config.history),

@@ -22,6 +22,7 @@ from orca.errors import OrcaError
 from orca.executor import agent, copier
 from orca.executor.bundle import Located
 from orca.executor.copier import Ownership, Target
+from orca.executor.options import Volume
 from orca.oci import runtime
 from orca.sources.tree import SourceError, Tree
 from orca.store import files
@@ -29,7 +30,8 @@ from orca.tools import kernel
 
 if TYPE_CHECKING:
     from orca.executor.effects import Work
-    from orca.executor.rootfs import RootFs
+    from orca.executor.rootfs import RootFs, Workshop
+    from orca.tools.command import Runner
 
 _BIND = ("rbind", "nosuid", "nodev")
 _FLAGS = kernel.MS_BIND | kernel.MS_REC
@@ -37,12 +39,18 @@ _FLAGS = kernel.MS_BIND | kernel.MS_REC
 
 @dataclass
 class Prepared:
-    """What a RUN's mounts come to: mounts for the runtime, variables, and texts that no output may show."""
+    """What a RUN's mounts come to: mounts for the runtime, variables, where they go in the image.
+
+    `lasting` says of sources which directory outside the sandbox they are; `private` names those of secrets and agents.
+    """
 
     mounts: list[runtime.Mount] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
     points: list[MountPoint] = field(default_factory=list)
     caches: dict[str, Path] = field(default_factory=dict)
+    devices: list[runtime.Mount] = field(default_factory=list)
+    lasting: dict[str, Path] = field(default_factory=dict)
+    private: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,9 @@ def prepared(mounts: Sequence[Mount], work: Work, scratch: Path) -> Iterator[Pre
     """Make all mounts of a RUN ready; everything is put away at the end. Raises OrcaError."""
     result = Prepared()
     with contextlib.ExitStack() as stack:
-        result.caches = _hold_caches(mounts, work.shop.store.root, stack)
+        for number, volume in enumerate(work.build.options.running.volumes):
+            _volume(volume, work, scratch / f"volume{number}", result, stack)
+        result.caches = _hold_caches(mounts, work.shop, stack)
         for number, mount in enumerate(mounts):
             place = scratch / f"mount{number}"
             PREPARE[mount.kind](mount, work, place, result, stack)
@@ -159,6 +169,23 @@ def _scratch_copy(source: Path, directory: bool, work: Work, stack: contextlib.E
     return stack.enter_context(mounted).root
 
 
+# -- --volume, --device
+
+
+def _volume(volume: Volume, work: Work, place: Path, result: Prepared, stack: contextlib.ExitStack) -> None:
+    if volume.device:  # goes to the container's own /dev, not to a place in the image
+        result.devices.append(runtime.Mount(volume.source, volume.target, ("bind", "rw", "nosuid", "noexec")))
+        return
+    with kernel.directory(Path("/")) as fd:
+        source, directory = bound(fd, volume.source, place, stack, what=volume.source)
+    if volume.access == "O":
+        source = _scratch_copy(source, directory, work, stack)
+    else:
+        result.lasting[str(source)] = Path(volume.source)
+    mount = Mount("bind", volume.target)
+    _add(result, mount, source, directory=directory, read_only=volume.access == "ro")
+
+
 # -- cache
 
 
@@ -178,20 +205,24 @@ def _cache(mount: Mount, work: Work, place: Path, result: Prepared, stack: conte
             inner = posixpath.normpath(posixpath.join("/", mount.source)).lstrip("/")
             os.close(target.open_directory(inner))
         source, _ = bound(fd, inner or ".", place, stack, what=mount.source or mount.id)
+    result.lasting[str(source)] = root / inner
     _add(result, mount, source, directory=True, read_only=mount.read_only)
 
 
-def _hold_caches(mounts: Sequence[Mount], store: Path, stack: contextlib.ExitStack) -> dict[str, Path]:
+def _hold_caches(mounts: Sequence[Mount], shop: Workshop, stack: contextlib.ExitStack) -> dict[str, Path]:
     """The directory of each cache by its id, locked as the strictest of its mounts wants it.
 
     Always in the same order and once for each id, so that no RUN waits for another that waits for it, or for itself.
     """
     caches = [mount for mount in mounts if mount.kind == "cache"]
     strictest = {mount.id: mount for mount in sorted(caches, key=lambda mount: SHARING.index(mount.sharing))}
-    return {name: _locked_cache(cache_directory(store, name), strictest[name], stack) for name in sorted(strictest)}
+    return {
+        name: _locked_cache(cache_directory(shop.store.root, name), strictest[name], shop.runner, stack)
+        for name in sorted(strictest)
+    }
 
 
-def _locked_cache(base: Path, mount: Mount, stack: contextlib.ExitStack) -> Path:
+def _locked_cache(base: Path, mount: Mount, runner: Runner, stack: contextlib.ExitStack) -> Path:
     """The cache's directory, as its sharing allows: waiting for it (locked), or one that nobody else has (private)."""
     base.mkdir(mode=0o700, exist_ok=True)
     if not (base / "id").exists():
@@ -200,7 +231,9 @@ def _locked_cache(base: Path, mount: Mount, stack: contextlib.ExitStack) -> Path
         root = base / (f"fs{number}" if number else "fs")
         shared = mount.sharing == "shared"
         held = stack.enter_context(
-            files.lock(base / f"{root.name}.lock", shared=shared, wait=mount.sharing != "private")
+            files.lock(
+                base / f"{root.name}.lock", shared=shared, wait=mount.sharing != "private", patience=runner.check
+            )
         )
         if held:
             if not root.is_dir():
@@ -249,11 +282,15 @@ def _secret(mount: Mount, work: Work, place: Path, result: Prepared, stack: cont
             file.write(value)
             os.fchown(fd, mount.uid, mount.gid)
             os.fchmod(fd, 0o400 if mount.mode is None else mount.mode)
+        result.private.add(str(place))
         _add(result, mount, place, directory=False, read_only=True)
 
 
 def _ssh(mount: Mount, work: Work, place: Path, result: Prepared, stack: contextlib.ExitStack) -> None:
-    socket = work.build.agent(mount.id)
+    socket, keys = work.build.agent(mount.id), work.build.options.running.keys.get(mount.id)
+    if keys is not None:
+        directory = work.shop.volatile_directory("agent")
+        socket = stack.enter_context(agent.holding(keys, directory, work.shop.runner, work.number))
     if socket is None:
         if mount.required:
             raise OrcaError(f"the ssh agent {mount.id} is required and was not given", hint=f"--ssh {mount.id}")
@@ -261,6 +298,7 @@ def _ssh(mount: Mount, work: Work, place: Path, result: Prepared, stack: context
     target = mount.target or f"{agent.TARGET}.{len(result.points)}"
     owner = (mount.uid, mount.gid)
     stack.enter_context(agent.forwarded(socket, place, owner, 0o600 if mount.mode is None else mount.mode))
+    result.private.add(str(place))
     _add(result, Mount("ssh", target), place, directory=False, read_only=False)
     result.environment["SSH_AUTH_SOCK"] = target
 

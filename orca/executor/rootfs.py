@@ -6,12 +6,13 @@ import contextlib
 import os
 import stat
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from orca.errors import ImageError, StoreError, ToolError
+from orca.errors import ImageError, RunFailed, StoreError, ToolError
 from orca.executor import bundle, overlay
+from orca.executor.cgroups import Claim
 from orca.executor.overlay import Mounted, Mounter
 from orca.store import files
 from orca.store.layout import Image, Layout
@@ -40,6 +41,11 @@ class Workshop:
         self.volatile = volatile
         # Held while paths of snapshots are resolved or changed: a commit moves them into the store.
         self.moving = threading.Lock()
+        self.claim: Claim | None = None
+        # For --on-error=shell: what clears the terminal and tells the error, and who has the terminal then.
+        self.before_shell: Callable[[RunFailed], None] = lambda error: None
+        self.terminal_holder = 0
+        self.terminal_lock = threading.Lock()
 
     def usable(self, names: Sequence[str]) -> bool:
         """Are all these snapshots there, and of a kind that this build's overlays can have below them?"""
@@ -69,7 +75,7 @@ class Workshop:
     def unpack(self, image: Image, step: int | None) -> str:
         """The snapshot that holds the whole file system of `image`; unpacked at most once per set of layers."""
         name = base_snapshot(image.config.diff_ids)
-        with self.store.lock(f"unpack-{name}"):
+        with self.store.lock(f"unpack-{name}", self.runner.check):
             if not self.store.snapshot(name).is_dir():
                 self._unpack(image, name, step)
         return name
@@ -227,9 +233,17 @@ class RootFs:
 
     @contextlib.contextmanager
     def writable(
-        self, step: int | None, *, stub: bool = False, points: Sequence[bundle.Located] = ()
+        self,
+        step: int | None,
+        *,
+        stub: bool = False,
+        points: Sequence[bundle.Located] = (),
+        names: Sequence[str] = bundle.STUB_FILES,
     ) -> Iterator[tuple[Mounted, Upper]]:
-        """Mount the stack with a new upper directory; with `stub`, a container's mount points lie between."""
+        """Mount the stack with a new upper directory; with `stub`, a container's mount points lie between.
+
+        `names` are the files of /etc that are the container's, not the layer's.
+        """
         upper = Upper(self.shop.directory("step"), os.urandom(6).hex())
         upper.fs.mkdir(mode=0o755)
         (upper.place / "work").mkdir()
@@ -241,7 +255,7 @@ class RootFs:
                     overlay.copy_attributes(self._root_of(lowers).stat(), upper.fs)
                     if stub:
                         place = self.shop.volatile_directory("stub") / "fs"
-                        lowers = [bundle.make_stub(place, lowers, points), *lowers]
+                        lowers = [bundle.make_stub(place, lowers, points, names), *lowers]
                     mounting = self.shop.mounter.overlay(lowers, upper.fs, upper.place / "work", merged, step)
                     mounted = stack.enter_context(mounting)
                 if mounted.named_whiteouts:

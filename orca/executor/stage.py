@@ -132,6 +132,8 @@ class StageBuilder:
         self._tell_start(number, self.stage.origin, why)
         with self.build.at(self.stage.origin, number, begun):
             position, cached = self._base(number)
+            if self.build.options.naming.env:
+                position = replace(position, state=position.state.with_env(self.build.options.naming.env))
         self.cached += cached
         self.build.emit(StepFinished(number, time.monotonic() - begun, cached))
         return position
@@ -274,7 +276,7 @@ class StageBuilder:
             from orca.executor import effects
 
             rootfs = self._materialise(number, before)
-            work = effects.Work(self.build, self.stage, shop, rootfs, number)
+            work = effects.Work(self.build, self.stage, shop, rootfs, number, step.instruction)
             upper, root_changed = effects.EFFECTS[type(step.op)](step.op, work)
             if upper is not None:
                 effects.clamp_times(upper, self.build.options.naming)
@@ -300,7 +302,7 @@ class StageBuilder:
         link = replace(link, record=None if self._anew else self.build.lookup(link.key, self.stage))
         upper: Upper | None = None
         if link.record is None:
-            work = effects.Work(self.build, self.stage, shop, RootFs(shop, ()), number, link.owner)
+            work = effects.Work(self.build, self.stage, shop, RootFs(shop, ()), number, step.instruction, link.owner)
             upper, _ = effects.copy_files(step.op, work)
             if upper is not None:
                 effects.clamp_times(upper, self.build.options.naming)

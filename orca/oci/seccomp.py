@@ -6,6 +6,7 @@ privileged calls get EPERM.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 ENOSYS, EPERM = 38, 1
@@ -59,6 +60,24 @@ _REFUSED = """
     swapoff swapon syslog umount umount2 unshare userfaultfd vhangup
 """.split()
 
+# What Docker's profile lets a process that has a capability call besides.
+_BY_CAPABILITY = {
+    "CAP_DAC_READ_SEARCH": "open_by_handle_at name_to_handle_at",
+    "CAP_SYS_ADMIN": "bpf fanotify_init fsconfig fsmount fsopen fspick lookup_dcookie mount mount_setattr move_mount "
+    "open_tree perf_event_open quotactl quotactl_fd setdomainname sethostname setns syslog umount umount2 unshare",
+    "CAP_SYS_BOOT": "reboot",
+    "CAP_SYS_MODULE": "delete_module finit_module init_module",
+    "CAP_SYS_PACCT": "acct",
+    "CAP_SYS_PTRACE": "kcmp process_madvise",
+    "CAP_SYS_RAWIO": "ioperm iopl",
+    "CAP_SYS_TIME": "clock_settime clock_settime64 settimeofday stime",
+    "CAP_SYS_TTY_CONFIG": "vhangup",
+    "CAP_SYS_NICE": "get_mempolicy mbind set_mempolicy set_mempolicy_home_node",
+    "CAP_SYSLOG": "syslog",
+    "CAP_BPF": "bpf",
+    "CAP_PERFMON": "perf_event_open",
+}
+
 # Per architecture (Go's name): seccomp's own name, and the calls that only it has.
 _ARCHITECTURES: dict[str, tuple[str, tuple[str, ...]]] = {
     "amd64": ("SCMP_ARCH_X86_64", ("arch_prctl", "modify_ldt")),
@@ -74,23 +93,26 @@ _ARCHITECTURES: dict[str, tuple[str, tuple[str, ...]]] = {
 _PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
 
 
-def profile(architecture: str) -> dict[str, Any] | None:
+def profile(architecture: str, capabilities: Collection[str] = ()) -> dict[str, Any] | None:
     """`linux.seccomp` of a runtime config, None for an architecture that seccomp is not known to have.
+
+    `capabilities` open the calls that Docker's profile ties to them.
 
     One architecture only: three of them cost twice the time of a whole `runc run`.
     """
     if architecture not in _ARCHITECTURES:
         return None
     name, own = _ARCHITECTURES[architecture]
+    opened = {call for held in capabilities for call in _BY_CAPABILITY.get(held, "").split()}
     return {
         "defaultAction": "SCMP_ACT_ERRNO",
         "defaultErrnoRet": ENOSYS,
         "architectures": [name],
         "syscalls": [
-            {"names": [*_ALLOWED, *own], "action": "SCMP_ACT_ALLOW"},
-            {"names": _REFUSED, "action": "SCMP_ACT_ERRNO", "errnoRet": EPERM},
+            {"names": [*_ALLOWED, *own, *sorted(opened)], "action": "SCMP_ACT_ALLOW"},
+            {"names": [n for n in _REFUSED if n not in opened], "action": "SCMP_ACT_ERRNO", "errnoRet": EPERM},
             *(_personality(value) for value in _PERSONALITIES),
-            _clone(architecture),
+            _clone(architecture, free="CAP_SYS_ADMIN" in capabilities),
             {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": ENOSYS},
         ],
     }
@@ -101,8 +123,10 @@ def _personality(value: int) -> dict[str, Any]:
     return {"names": ["personality"], "action": "SCMP_ACT_ALLOW", "args": args}
 
 
-def _clone(architecture: str) -> dict[str, Any]:
-    """clone(2) without a flag that makes a namespace; s390x has its flags in the second argument."""
+def _clone(architecture: str, *, free: bool) -> dict[str, Any]:
+    """clone(2), unless `free` without a flag that makes a namespace; s390x has its flags in the second argument."""
+    if free:
+        return {"names": ["clone"], "action": "SCMP_ACT_ALLOW"}
     index = 1 if architecture == "s390x" else 0
     args = [{"index": index, "value": CLONE_NAMESPACES, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}]
     return {"names": ["clone"], "action": "SCMP_ACT_ALLOW", "args": args}

@@ -8,7 +8,8 @@ import fcntl
 import json
 import os
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -95,19 +96,38 @@ def close_directory(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def lock(path: Path, *, shared: bool = False, wait: bool = True) -> Iterator[bool]:
-    """Hold the lock file `path`; yields whether it was got (always, when `wait`)."""
+def lock(
+    path: Path, *, shared: bool = False, wait: bool = True, patience: Callable[[], None] | None = None
+) -> Iterator[bool]:
+    """Hold the lock file `path`; yields whether it was got (always, when `wait`).
+
+    `patience` is called again and again while waiting, and ends it by raising: a thread that waits in the kernel
+    hears of no Ctrl-C.
+    """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         try:
-            fcntl.flock(fd, kind if wait else kind | fcntl.LOCK_NB)
+            if wait and patience is not None:
+                _wait_for(fd, kind, patience)
+            else:
+                fcntl.flock(fd, kind if wait else kind | fcntl.LOCK_NB)
         except BlockingIOError:
             yield False
         else:
             yield True
     finally:
         os.close(fd)
+
+
+def _wait_for(fd: int, kind: int, patience: Callable[[], None]) -> None:
+    while True:
+        try:
+            fcntl.flock(fd, kind | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            patience()
+            time.sleep(0.02)
 
 
 def remove_tree(path: Path) -> None:

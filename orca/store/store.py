@@ -129,9 +129,9 @@ class Store:
                 )
             time.sleep(0.05)
 
-    def lock(self, name: str) -> contextlib.AbstractContextManager[bool]:
-        """A named lock within the store."""
-        return files.lock(self.root / "locks" / name)
+    def lock(self, name: str, patience: Callable[[], None] | None = None) -> contextlib.AbstractContextManager[bool]:
+        """A named lock within the store; see `files.lock` for `patience`."""
+        return files.lock(self.root / "locks" / name, patience=patience)
 
     # -- tags
 

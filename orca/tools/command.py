@@ -186,10 +186,12 @@ class Runner:
         stderr: IO[bytes] | None = None,
         pass_fds: Sequence[int] = (),
         cwd: Path | None = None,
+        join: Sequence[int] = (),
     ) -> Process:
         """Start `command` in its own session and return at once.
 
-        A stream that is None is /dev/null. The caller waits for or kills the process.
+        A stream that is None is /dev/null. `join` are cgroup.procs files that the process
+        goes into. The caller waits for or kills the process.
         Raises ToolMissing, ToolError when it cannot be executed, Interrupted after `cancel`.
         """
         import sh
@@ -214,6 +216,7 @@ class Runner:
                         _bg=True, _bg_exc=False, _return_cmd=True,
                         _new_session=True, _env=environment(command.env), _pass_fds=set(pass_fds),
                         _cwd=str(cwd) if cwd else None, _no_out=True, _no_err=True,
+                        _preexec_fn=(lambda: _join(join)) if join else None,
                     )  # fmt: skip
                 except (OSError, sh.ForkException) as error:
                     *_, why = str(error).strip().splitlines() or [""]  # of the traceback from the child
@@ -304,6 +307,11 @@ class Runner:
             raise failure(producer, code, said.decode("utf-8", "replace"))
         return finished
 
+    def check(self) -> None:
+        """Raises Interrupted after `cancel`."""
+        if self._cancelled:
+            raise Interrupted("interrupted")
+
     def forget(self, process: Process) -> None:
         with self._lock:
             self._processes.discard(process)
@@ -315,6 +323,12 @@ class Runner:
             processes = list(self._processes)
         for process in processes:
             process.kill()
+
+
+def _join(doors: Sequence[int]) -> None:
+    """Go into cgroups; 0 is whoever writes it."""
+    for door in doors:
+        os.write(door, b"0")
 
 
 @contextlib.contextmanager

@@ -14,6 +14,8 @@ from orca.oci.image import ImageConfig
 from orca.tools.command import Command
 
 TAG = "step"
+HISTORY_LIMIT = 120 * 1024
+"""Bytes of a history entry that are written whole; of a longer one the first quarter of so many characters."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,11 @@ class Entry:
     comment: str = "orca.dockerfile.v0"
 
     def flags(self) -> Iterator[str]:
-        yield f"--history.created_by={self.created_by}"
+        text = self.created_by
+        # An argument has room for 128 KiB. The record of the step has it all.
+        if len(text.encode("utf-8", "surrogateescape")) > HISTORY_LIMIT:
+            text = f"{text[: HISTORY_LIMIT // 4]}…"
+        yield f"--history.created_by={text}"
         yield f"--history.comment={self.comment}"
         yield f"--history.created={self.created}"
 

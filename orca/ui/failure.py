@@ -137,6 +137,8 @@ def _run(page: _Page, error: RunFailed) -> list[str]:
     lines.append(f"  exit code: {error.exit_code}")
     if error.log:
         lines.append(f"  full log: {visible(error.log)}")
+    # Commands are to be copied: not wrapped.
+    lines += [f"  {word} {visible(text)}" for word, text in error.advice]
     return lines
 
 

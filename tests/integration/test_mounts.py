@@ -560,7 +560,26 @@ def test_no_agent(kitchen: Kitchen) -> None:
     # What the caller has is not passed on unasked.
     assert said(kitchen, {"Dockerfile": text}, "--no-cache", env={"SSH_AUTH_SOCK": "/x"}) == ["unset"]
     assert "there is no agent" in kitchen.fails(text, "--ssh=default", code=2)
-    assert "is a key, not a socket" in kitchen.fails(text, "--ssh=k=/etc/passwd")
+    assert "is no private key" in kitchen.fails(text, "--ssh=k=/etc/passwd", code=2)
+
+
+def test_keys(kitchen: Kitchen, open_path: Path) -> None:
+    """Keys instead of an agent: orca starts one for the RUN, and nothing of them stays."""
+    need("ssh-agent", "ssh-keygen")
+    for name in ("one", "two"):
+        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", open_path / name, env=dict(os.environ))
+    before = "COPY root/ /\n"
+    context = with_ssh_add(kitchen, f"FROM {BASE}\n{before}RUN --mount=type=ssh,required ssh-add -l\nRUN true\n")
+    keys = f"{open_path}/one,{open_path}/two"
+    result = kitchen.run(context, f"--ssh=default={keys}", "--progress=json", check=True)
+    lines = [e["text"] for e in parse_events(result.stderr) if e["event"] == "output"]
+    assert [line.split()[2] for line in lines] == ["one", "two"]
+    secret = (open_path / "one").read_text().splitlines()[2]
+    assert search(kitchen.orca.store, secret) == []
+    (open_path / "two").write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nnonsense\n")
+    assert "a passphrase" in kitchen.fails(context, f"--ssh=default={keys}", "--no-cache", code=2)
+    (open_path / "two").write_text("-----BEGIN RSA PRIVATE KEY-----\nnonsense\n-----END RSA PRIVATE KEY-----\n")
+    assert "ssh-add does not take a key" in kitchen.fails(context, f"--ssh=default={keys}", "--no-cache")
 
 
 # --- an ordinary user

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from orca.cli.options import pairs
@@ -32,6 +32,10 @@ def declare(add: Callable[..., Any]) -> None:
     add("--squash", action="store_true", help="make one layer of all that this build adds")
     add("--squash-all", action="store_true", help="make one layer of everything, the base image's layers too")
     add("--layers", nargs="?", metavar="BOOL", const="true", choices=["true", "false"], help=argparse.SUPPRESS)
+    add("--unsetlabel", action="append", default=[], metavar="NAME", help="a label of the base that the image lacks")
+    add("--env", action="append", default=[], metavar="NAME[=VALUE]",
+        help="a variable of the image, as ENV after every FROM; without =VALUE, as it is here")  # fmt: skip
+    add("--unsetenv", action="append", default=[], metavar="NAME", help="a variable that the image lacks")
 
 
 def read(given: argparse.Namespace, environ: Mapping[str, str]) -> Naming:
@@ -44,6 +48,9 @@ def read(given: argparse.Namespace, environ: Mapping[str, str]) -> Naming:
         annotations=_annotations(given),
         docker=_format(given, environ) == "docker",
         squash="all" if given.squash_all else "new" if given.squash else "",
+        env=_env(given.env, environ),
+        unset_env=tuple(given.unsetenv),
+        unset_labels=tuple(given.unsetlabel),
     )
 
 
@@ -63,6 +70,18 @@ def _annotations(given: argparse.Namespace) -> tuple[Annotation, ...]:
     from orca.cli.flags import annotations
 
     return annotations.parse(given.annotation)
+
+
+def _env(words: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
+    """`NAME=VALUE` words, and `NAME` ones as they are here, if they are. Raises UsageError."""
+    found = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not name:
+            raise UsageError(f"--env {word!r} has no name", hint="write NAME=VALUE")
+        if equals or name in environ:
+            found[name] = value if equals else environ[name]
+    return found
 
 
 def _epoch(given: argparse.Namespace, environ: Mapping[str, str]) -> int | None:

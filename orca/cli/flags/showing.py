@@ -15,4 +15,5 @@ def declare(add: Callable[..., Any]) -> None:
     add("--progress", default="auto", choices=["auto", "tty", "plain", "json", "quiet"], help="how progress is shown")
     add("-q", "--quiet", action="store_true", help="print nothing but the digest, and errors")
     add("--explain", action="store_true", help="say before each step what will happen, and show every tool call")
+    add("--logfile", metavar="FILE", help="add what is shown to FILE instead; errors are told on the terminal too")
     add("--no-color", action="store_true", help=argparse.SUPPRESS)

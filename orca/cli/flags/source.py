@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,8 @@ def declare(add: Callable[..., Any]) -> None:
     add("--target", metavar="STAGE", help="build this stage, not the last one")
     add("--build-arg", action="append", default=[], metavar="NAME[=VALUE]",
         help="set an ARG; without =VALUE, from the environment")  # fmt: skip
+    add("--build-arg-file", action="append", default=[], metavar="FILE",
+        help="NAME=VALUE lines, as --build-arg has them, which goes before")  # fmt: skip
     add("--platform", action="append", default=[], metavar="OS/ARCH[,OS/ARCH ...]",
         help="the platform to build for; several make an image index")  # fmt: skip
 
@@ -53,7 +55,7 @@ def read(given: argparse.Namespace, environ: Mapping[str, str]) -> Source:
     text = sys.stdin.buffer.read() if dockerfile_path is None else read_small(dockerfile_path, 16 << 20)
     name = "Dockerfile" if dockerfile_path is None else os.path.normpath(dockerfile_path)
     dockerfile = dockerfiles.parse(text, name)
-    build_args, unset = _build_args(given.build_arg, environ)
+    build_args, unset = _build_args([*_lines(given.build_arg_file), *given.build_arg], environ)
     return Source(
         dockerfile,
         context,
@@ -110,6 +112,19 @@ def _inside(directory: Path, name: str, otherwise: str = "") -> Path:
             f"{name} is a link that leads out of the build context", hint=f"replace it by a file{otherwise}"
         )
     return path
+
+
+def _lines(paths: Sequence[str]) -> Iterator[str]:
+    """The words of --build-arg-file: a line each; empty ones and comments are none. Raises UsageError, OrcaError."""
+    for path in paths:
+        text = read_small(Path(path)).decode("utf-8", "surrogateescape")
+        for number, line in enumerate(text.splitlines(), 1):
+            name, equals, value = line.partition("=")
+            if not line.strip() or line.lstrip().startswith("#"):
+                continue
+            if not name.strip():
+                raise UsageError(f"--build-arg-file {path}:{number} has no name", hint="write NAME=VALUE")
+            yield f"{name.strip()}{equals}{value.strip()}"
 
 
 def _build_args(words: Sequence[str], environ: Mapping[str, str]) -> tuple[dict[str, str], list[Warned]]:

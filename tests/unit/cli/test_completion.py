@@ -78,7 +78,7 @@ def bash(place: Path, tmp_path: Path) -> Complete:
     [
         ("orca bu", ["build", "bud"]),
         ("orca --v", ["--version"]),
-        ("orca build --build", ["--build-arg"]),
+        ("orca build --build-arg-", ["--build-arg-file"]),
         ("orca build --progress ", ["auto", "tty", "plain", "json", "quiet"]),
         ("orca build --progress p", ["plain"]),
         ("orca build --progress=p", ["plain"]),

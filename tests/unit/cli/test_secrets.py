@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.proc import run
 
 from orca.cli.flags.secrets import LIMIT, agents, secrets
-from orca.errors import NotYet, OrcaError, UsageError
+from orca.errors import OrcaError, UsageError
 
 ENVIRON = {"TOKEN": "of the environment", "other": "o"}
 
@@ -99,10 +100,12 @@ def agent() -> Iterator[Path]:
 
 def test_agents(agent: Path) -> None:
     environ = {"SSH_AUTH_SOCK": str(agent)}
-    assert agents([], environ) == {}
-    assert agents(["default"], environ) == {"default": str(agent)}
-    assert agents(["k"], environ) == {"k": str(agent)}
-    assert agents([f"k={agent}", "default"], environ) == {"k": str(agent), "default": str(agent)}
+    assert agents([], environ) == ({}, {})
+    assert agents(["default"], environ) == ({"default": str(agent)}, {})
+    assert agents(["k"], environ) == ({"k": str(agent)}, {})
+    assert agents([f"k={agent}", "default"], environ) == ({"k": str(agent), "default": str(agent)}, {})
+    with pytest.raises(UsageError, match="--ssh k is given twice"):
+        agents([f"k={agent}", "k"], environ)
 
 
 def test_no_agents(agent: Path, files: Path) -> None:
@@ -112,6 +115,20 @@ def test_no_agents(agent: Path, files: Path) -> None:
         assert "--ssh NAME=SOCKET" in (caught.value.hint or "")
     with pytest.raises(UsageError, match="No such file or directory"):
         agents(["k=none"], {})
-    with pytest.raises(NotYet, match="is a key, not a socket") as refused:
+    with pytest.raises(UsageError, match="key is no private key") as refused:
         agents(["k=key"], {})
-    assert "ssh-add" in (refused.value.hint or "")
+    assert ".pub" in (refused.value.hint or "")
+    with pytest.raises(UsageError, match="one socket, or keys"):
+        agents([f"k={agent},key"], {})
+
+
+@pytest.mark.parametrize(("kind", "form"), [("ed25519", ()), ("rsa", ("-m", "PEM")), ("rsa", ("-m", "PKCS8"))])
+def test_keys(files: Path, kind: str, form: tuple[str, ...]) -> None:
+    for name, phrase in (("open", ""), ("closed", "phrase")):
+        run("ssh-keygen", "-q", "-t", kind, *form, "-N", phrase, "-f", name, "-C", "c")
+    assert agents(["k=open,open"], {}) == ({}, {"k": ((files / "open").read_bytes(),) * 2})
+    with pytest.raises(UsageError, match="closed has a passphrase") as caught:
+        agents(["k=open,closed"], {})
+    assert "ssh-add" in (caught.value.hint or "")
+    with pytest.raises(UsageError, match=r"open.pub is no private key"):
+        agents(["k=open.pub"], {})

@@ -34,6 +34,8 @@ def steps() -> Translate:
         proxies: Mapping[str, str] | None = None,
         network: str = "default",
         hosts: Sequence[tuple[str, str]] = (),
+        allowed: Sequence[str] = (),
+        around: Mapping[str, object] | None = None,
     ) -> list[Step]:
         source = parser.parse(f"{before}FROM base\n{text}\n")
         global_args, stages = split(source)
@@ -41,7 +43,7 @@ def steps() -> Translate:
         scope = make_scope(
             source, global_args, given=given or {}, predefined=platform_args(host, host), proxies=proxies or {}
         )
-        settings = Settings(scope, network, tuple(hosts))
+        settings = Settings(scope, network, tuple(hosts), frozenset(allowed), around or {})
         current, done = state or from_base(base), []
         for instruction in stages[0][1]:
             done.append(table.translate(instruction, current, settings))

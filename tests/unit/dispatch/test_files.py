@@ -12,7 +12,7 @@ import pytest
 from orca.dispatch.files import absolute
 from orca.dispatch.ops import DirectoryOp, FileOp, Step
 from orca.dockerfile import modes, remotes
-from orca.errors import DockerfileError, NotYet
+from orca.errors import DockerfileError
 from orca.oci.image import ImageConfig
 
 Translate = Callable[..., list[Step]]
@@ -117,21 +117,6 @@ def test_heredocs_expand_unless_quoted(steps: Translate) -> None:
     assert [(doc.name, doc.body) for doc in step.op.contents] == [("one", "dir $D 'dir'\n"), ("two", "$D\n")]
     assert step.op.sources == ("x",)
     assert step.history == "COPY x <<one <<two /d/ # orca"
-
-
-@pytest.mark.parametrize(
-    ("text", "what"),
-    [
-        ("RUN --device=x true", "RUN --device"),
-        ("RUN --security=insecure x", "RUN --security=insecure"),
-    ],
-)
-def test_what_is_not_there_yet_says_so(text: str, what: str, steps: Translate) -> None:
-    with pytest.raises(NotYet, match=what) as caught:
-        steps(text, base=ImageConfig(env=(("U", "https://example.org/x"),)))
-    assert caught.value.hint
-    at = caught.value.location
-    assert at is not None and (at.line, at.lines) == (2, (text,))
 
 
 SHA = "c" * 64

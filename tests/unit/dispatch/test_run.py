@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from orca.dispatch.ops import ExecOp, Step
+from orca.errors import NotAllowed
 from orca.oci.image import DEFAULT_PATH, ImageConfig
 
 Translate = Callable[..., list[Step]]
@@ -67,13 +68,43 @@ def test_what_surrounds_a_command(steps: Translate) -> None:
         ("RUN x", "default", "default"),
         ("RUN x", "host", "host"),
         ("RUN --network=default x", "none", "default"),
-        ("RUN --network=host x", "default", "host"),
+        ("RUN --network=host x", "host", "host"),
         ("ENV N=none\nRUN --network=$N x", "host", "none"),
         ("RUN --security=sandbox x", "default", "default"),
     ],
 )
 def test_network(text: str, default: str, expected: str, steps: Translate) -> None:
     assert exec_op(steps(text, network=default)[-1]).network == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "flag"),
+    [
+        ("RUN --network=host x", "--allow network.host"),
+        ("RUN --security=insecure x", "--allow security.insecure"),
+        ("RUN --device=vendor.com/gpu=all x", "--device /dev/"),
+    ],
+)
+def test_what_only_the_command_line_grants(text: str, flag: str, steps: Translate) -> None:
+    with pytest.raises(NotAllowed) as caught:
+        steps(text)
+    assert flag in (caught.value.hint or "")
+    at = caught.value.location
+    assert at is not None and at.lines == (text,)
+    if "device" not in text:
+        (step,) = steps(text, allowed=[flag.split()[1]])
+        assert exec_op(step).network == ("host" if "network" in text else "default")
+        assert exec_op(step).insecure == ("insecure" in text)
+
+
+def test_what_is_granted_is_in_the_key_only_where_it_is_used(steps: Translate) -> None:
+    both = ["network.host", "security.insecure"]
+    assert steps("RUN x", allowed=both)[0].op.ingredients() == steps("RUN x")[0].op.ingredients()
+    insecure = steps("RUN --security=insecure x", allowed=both)[0].op
+    assert insecure.ingredients()["security"] == "insecure"
+    assert "every capability" in insecure.describe()
+    around = {"capabilities": ["CAP_CHOWN"]}
+    assert steps("RUN x", around=around)[0].op.ingredients()["around"] == around
 
 
 def test_environment_env_beats_arg_beats_proxy(steps: Translate) -> None:
