@@ -111,6 +111,14 @@ class Progress(Event):
 
 
 @dataclass(frozen=True)
+class StepMissed(Event):
+    """Step `step` is the first of its stage that is not cached, though an earlier build did it: `why` says why."""
+
+    step: int
+    why: str
+
+
+@dataclass(frozen=True)
 class StepFinished(Event):
     """Step `step` is done; its layer, if it makes one, may still be committing."""
 

@@ -24,6 +24,7 @@ class Verb:
 VERBS: dict[str, Verb] = {
     "build":      Verb("build",      "Build",   "build an image from a Dockerfile"),
     "bud":        Verb("build",      "",        "the same as build"),
+    "why":        Verb("why",        "Build",   "say why a step was not cached: what changed since"),
     "images":     Verb("images",     "Images",  "list the images in the store"),
     "ls":         Verb("images",     "",        "the same as images"),
     "inspect":    Verb("inspect",    "Images",  "show an image's config and manifest"),

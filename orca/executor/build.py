@@ -133,7 +133,10 @@ class Build:
         (self.store.root / "builds" / self.id).mkdir(mode=0o700, exist_ok=True)
         self._announce()
         self.check_machine(shop)
-        return self._told(self._result(self.carry_out(shop)))
+        try:
+            return self._told(self._result(self.carry_out(shop)))
+        finally:
+            self.shared.trace.write()
 
     def carry_out(self, shop: Workshop) -> Image:
         """`run` without what is said at its beginning and its end."""

@@ -81,7 +81,10 @@ class Builds:
             self.emit(event)
         for build in self.builds:
             build.check_machine(shop)
-        return self._finish(self._carry_out(shop))
+        try:
+            return self._finish(self._carry_out(shop))
+        finally:
+            self.shared.trace.write()
 
     def _carry_out(self, shop: Workshop) -> list[Image]:
         from concurrent.futures import ThreadPoolExecutor

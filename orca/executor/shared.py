@@ -9,6 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from orca.events import Event
 from orca.executor.bases import Bases
@@ -17,12 +18,18 @@ from orca.executor.options import Options
 from orca.executor.remotes import Remotes
 from orca.store.store import StepRecord, Store
 
+if TYPE_CHECKING:
+    from orca.executor.trace import Trace
+
 
 class Shared:
     """`several` says that there is more than one build."""
 
     def __init__(self, options: Options, store: Store, emit: Callable[[Event], None], *, several: bool = False) -> None:
         self.id = time.strftime("%Y%m%dT%H%M%S-", time.gmtime()) + os.urandom(2).hex()
+        self._options = options
+        self._store = store
+        self._trace: Trace | None = None
         self.inputs = Inputs(options, store, emit)
         self.bases = Bases(options, store, emit)
         self.remotes = Remotes(store, emit)
@@ -34,6 +41,15 @@ class Shared:
         self._making: dict[str, threading.Event] = {}
         self._made: dict[str, StepRecord] = {}
         self._lock = threading.Lock()
+
+    @property
+    def trace(self) -> Trace:
+        """What the build does, for `orca why`; a build that comes from the cache has none."""
+        from orca.executor.trace import Trace
+
+        with self._lock:
+            self._trace = self._trace or Trace(self._options, self._store, self.id)
+            return self._trace
 
     def number_from(self, steps: int) -> None:
         """So many steps have numbers; those that the Dockerfile does not show follow."""

@@ -8,6 +8,7 @@ builder's own state, never what umoci wrote.
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from orca.events import LayerCommitted, StepFinished, StepStarted
 from orca.oci.image import DEFAULT_PATH, Descriptor, ImageConfig
 from orca.plan.cachekey import step_key
 from orca.plan.stages import SCRATCH, Stage
+from orca.sources.tree import digest_items
 from orca.store.store import StepRecord
 
 # A build that comes from the cache does nothing, and loads nothing of what would do it.
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from orca.executor.build import Build
     from orca.executor.links import Link
     from orca.executor.rootfs import RootFs, Upper, Workshop
+    from orca.sources.tree import Item
     from orca.store.layout import Layout
     from orca.tools import umoci
 
@@ -134,9 +137,19 @@ class StageBuilder:
             position, cached = self._base(number)
             if self.build.options.naming.env:
                 position = replace(position, state=position.state.with_env(self.build.options.naming.env))
+        if self.shop is not None:
+            self.build.shared.trace.base(self.stage, number, position.key, self._base_made_of(), cached=cached)
         self.cached += cached
         self.build.emit(StepFinished(number, time.monotonic() - begun, cached))
         return position
+
+    def _base_made_of(self) -> dict[str, Any]:
+        """What FROM began with, for `orca why`."""
+        platform = str(self.stage.platform)
+        if isinstance(self.stage.base, int):
+            return {"stage": self.build.plan.stages[self.stage.base].label, "platform": platform}
+        digest = self._manifest.digest if self._manifest and self.stage.base.lower() != SCRATCH else SCRATCH
+        return {"from": digest, "image": self.stage.base, "platform": platform}
 
     def _base(self, number: int) -> tuple[Position, bool]:
         """The state to begin with, and whether nothing had to be done for it."""
@@ -199,6 +212,7 @@ class StageBuilder:
             self._anew = self._anew or self._reads_anew(step.op)
             record = self._known(key)
             cached = record is not None
+            self._trace(number, step, key, ingredients, cached=cached)
             if record is not None:
                 self.build.hits.add(number)
                 position = self._take(record, step)
@@ -249,6 +263,34 @@ class StageBuilder:
                 found["fetched"] = [self.build.remotes.key(remote, self.shop, number) for remote in op.remotes]
             return found
         return {"source": self.build.source_key(op.from_, self.stage, self.shop)}
+
+    def _trace(self, number: int, step: Step, key: str, ingredients: dict[str, Any], *, cached: bool) -> None:
+        """Note the step for `orca why`; what a step that is carried out reads of the context is listed beside it."""
+        if self.shop is None:
+            return
+        from orca.sources import listing
+
+        trace, store = self.build.shared.trace, self.build.store
+        for digest, items in () if cached else self._read_from_context(step.op, ingredients):
+            trace.files(digest, items)
+            self._enqueue(functools.partial(listing.keep, store.root, digest, items))
+        surprise = trace.step(
+            self.stage, number, step.instruction.span.first, shown(step.instruction), key, ingredients, step.state,
+            cached=cached, anew=self._anew,
+        )  # fmt: skip
+        if surprise is not None:
+            self.build.emit(surprise)
+
+    def _read_from_context(self, op: Op, ingredients: dict[str, Any]) -> Iterator[tuple[str, list[Item]]]:
+        """The files of a step by the digest that its ingredients have."""
+        inputs = self.build.inputs
+        if isinstance(op, FileOp) and op.sources and op.from_ is None:
+            yield ingredients["files"], inputs.items(op, inputs.context())
+        if isinstance(op, ExecOp):
+            for mount in op.mounts:
+                if mount.kind == "bind" and mount.from_ is None:
+                    items = [inputs.mount_item(mount, inputs.context())]
+                    yield digest_items(items, owners=False), items
 
     def _reads_anew(self, op: Op) -> bool:
         """Does this step read a stage that had to be carried out anew?"""

@@ -21,7 +21,7 @@ from orca.store import files
 from orca.store.layout import Layout
 from orca.store.store import StepRecord, Store, base_snapshot
 
-KINDS = ("blobs", "snapshots", "steps", "scratch", "stat-caches", "builds")
+KINDS = ("blobs", "snapshots", "steps", "scratch", "stat-caches", "listings", "builds")
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,12 @@ def find(store: Store, *, everything: bool = False) -> Garbage:
     items += _blobs(store.images, needed)
     items += _trees("snapshots", store.root / "snapshots", snapshots)
     items += _trees("scratch", store.root / "work", set())
+    listed = {digest for record in kept for digest in _listed(record)}
+    items += [
+        Item("listings", path, _size(path))
+        for path in (store.root / "cache").glob("list-*")
+        if path.name.removeprefix("list-") not in listed
+    ]
     if everything:
         items += [Item("stat-caches", path, _size(path)) for path in (store.root / "cache").glob("stat-*.json")]
         items += _trees("builds", store.root / "builds", set())
@@ -154,6 +160,12 @@ def _sort_steps(store: Store, reach: Reach) -> tuple[list[StepRecord], list[Item
         else:
             orphaned.append(item)
     return kept, orphaned
+
+
+def _listed(record: StepRecord) -> Iterator[str]:
+    """The digests of the context's files that a step was made of: their listings explain a miss."""
+    found = [record.ingredients.get("files"), *_list(record.ingredients.get("sources"))]
+    yield from (digest for digest in found if isinstance(digest, str))
 
 
 def _snapshots_of(store: Store, records: Iterable[StepRecord]) -> Iterator[str]:
@@ -208,7 +220,7 @@ def delete(store: Store, garbage: Garbage) -> None:
     """
     of_kind = {kind: [item.path for item in garbage.items if item.kind == kind] for kind in KINDS}
     try:
-        for path in (*of_kind["steps"], *of_kind["stat-caches"]):
+        for path in (*of_kind["steps"], *of_kind["stat-caches"], *of_kind["listings"]):
             files.remove_tree(path)
         with store.scratch() as place:
             for path in of_kind["snapshots"]:

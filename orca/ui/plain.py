@@ -73,6 +73,10 @@ class PlainView:
         else:
             self._step(event.step, text)
 
+    def missed(self, event: events.StepMissed) -> None:
+        """What changed since the step was cached."""
+        self._step(event.step, f"not cached: {visible(event.why)}", "dim")
+
     def finished(self, event: events.StepFinished) -> None:
         """How the step ended well."""
         if event.cached:
@@ -112,6 +116,7 @@ class PlainView:
         events.Performed: silent,
         events.Output: output,
         events.Progress: progress,
+        events.StepMissed: missed,
         events.StepFinished: finished,
         events.LayerCommitted: silent,
         events.StepFailed: failed,

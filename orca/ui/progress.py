@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from orca import events
+from orca.ui.escape import visible
 from orca.ui.screen import MovingScreen, Screen, StillScreen
 from orca.ui.steps import Frame, Step, screen_lines, step_line
 from orca.ui.terminal import Span, Terminal, spelled, styled
@@ -145,6 +146,10 @@ class LiveView:
             if step.number == 0 and step.idle():
                 del self._steps[0]
 
+    def _missed(self, event: events.StepMissed) -> None:
+        if event.step in self._steps:
+            self._steps[event.step].output.append(f"not cached: {visible(event.why)}")
+
     def _finished(self, event: events.StepFinished) -> None:
         self._step(event.step).end("cached" if event.cached else "done", event.seconds)
 
@@ -184,6 +189,7 @@ class LiveView:
         events.Performed: _nothing,
         events.Output: _output,
         events.Progress: _progress,
+        events.StepMissed: _missed,
         events.StepFinished: _finished,
         events.LayerCommitted: _committed,
         events.StepFailed: _failed,
