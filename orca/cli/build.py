@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from orca.cli.flags import caching, calling, limits, naming, registry, results, running, showing, source
+from orca.cli.flags import caching, calling, foreign, limits, naming, registry, results, running, showing, source
 from orca.cli.logfile import log_file
 from orca.cli.options import Parser
 from orca.errors import OrcaError
@@ -40,7 +40,7 @@ EXAMPLES = """\
   id=$(orca build -q .) && orca run $id        the digest is all that goes to standard output"""
 
 
-GROUPS = (source, naming, running, limits, caching, results, registry, showing, calling)
+GROUPS = (source, naming, running, limits, caching, results, registry, showing, calling, foreign)
 
 
 def make_parser() -> Parser:
@@ -56,7 +56,8 @@ def make_parser() -> Parser:
 def run(arguments: Sequence[str]) -> int:
     """Build; prints the manifest digest."""
     # A plain --pull takes no value: what follows it is the next argument.
-    given = make_parser().parse(["--pull=always" if word == "--pull" else word for word in arguments])
+    given = make_parser().parse(["--pull=always" if word == "--pull" else word for word in foreign.complete(arguments)])
+    foreign.check(given)
     options, warnings = make_options(given, os.environ)
     call = calling.read(given)
     if call.method != "build":
@@ -81,7 +82,7 @@ def make_options(given: argparse.Namespace, environ: Mapping[str, str]) -> tuple
         what.target,
         what.platforms[0] if what.platforms else platforms.host(),
         what.build_args,
-        what.proxies,
+        what.proxies if given.http_proxy == "true" else {},
         given.jobs,
         in_order=given.explain,
         naming=named,

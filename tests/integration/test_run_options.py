@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import signal
 import subprocess
 import time
@@ -11,11 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import cannot
+from conftest import cannot, need
 from support.images import Layout
 from support.kitchen import BASE, Kitchen, parse_events
 from support.leftovers import Leftovers
-from support.orca import Orca
+from support.orca import CHECKOUT, Orca
+from support.proc import run
 from support.users import User
 
 INSECURE = "--allow=security.insecure"
@@ -313,3 +315,20 @@ def test_a_file_of_build_arguments(kitchen: Kitchen, open_path: Path) -> None:
     file.write_text("=x\n")
     assert "args:1" in kitchen.fails(text, f"--build-arg-file={file}", code=2)
     assert "cannot read" in kitchen.fails(text, "--build-arg-file=/none")
+
+
+# --- the table of flags
+
+
+def test_every_flag_of_buildah_is_in_the_table() -> None:
+    need("buildah")
+    said = run("buildah", "bud", "--help", check=False).stdout
+    flags = set(re.findall(r"^ +(?:-\w, )?(--[a-z-]+)", said, re.MULTILINE))
+    assert len(flags) > 80
+    table = (CHECKOUT / "docs" / "options.md").read_text("utf-8")
+    assert [flag for flag in sorted(flags) if not re.search(rf"^\|[^|]*`{flag}`", table, re.MULTILINE)] == []
+
+
+def test_a_flag_that_is_not_meant(kitchen: Kitchen) -> None:
+    assert "orca makes no attestations" in kitchen.fails(f"FROM {BASE}\n", "--sbom=true", code=2)
+    kitchen.build(f"FROM {BASE}\n", "--provenance=false", "--sbom", "false", "--rm", "--force-rm", "--isolation=oci")

@@ -42,6 +42,8 @@ def declare(add: Callable[..., Any]) -> None:
     add("--dns-option", action="append", default=[], metavar="OPTION", help="an option of resolv.conf")
     add("--no-hosts", action="store_true", help="the image's own /etc/hosts in RUN")
     add("--no-hostname", action="store_true", help="the image's own /etc/hostname in RUN")
+    add("--http-proxy", metavar="BOOL", default="true", choices=["true", "false"],
+        help="false: RUN does not get the proxies of the environment")  # fmt: skip
     add("--on-error", default="stop", metavar="WHAT", choices=["stop", "shell", "keep"],
         help="when a RUN fails: stop, open a shell where it failed, or keep the file system to look at")  # fmt: skip
 
