@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from orca.cli.flags import caching, calling, foreign, limits, naming, registry, results, running, showing, source
 from orca.cli.logfile import log_file
@@ -114,7 +114,7 @@ def digest_of_result(given: argparse.Namespace, options: Options, warnings: list
 
             from orca.cli import curtain
             from orca.executor import cgroups, outputs, sandbox
-            from orca.executor.records import Recorder
+            from orca.executor.records import Recorder, write_recipe
             from orca.executor.rootfs import workshop
             from orca.tools.command import Runner
 
@@ -133,12 +133,46 @@ def digest_of_result(given: argparse.Namespace, options: Options, warnings: list
                         shop.claim = claim
                         view.make_room(shop, options.running.on_error)
                         result = build.run(shop)
+                    write_recipe(store, build.id, result, recipe(given, options), build.shared.bases)
                     if mode != "quiet":
                         checking.tell(build, emit)
                 outputs.write_all(options.outputs, outputs.product(result), store, runner, options.access)
                 if options.caching.cache_to:
                     share(build, result, runner)
         return deliver(given, options, result)
+
+
+RECORDED = (source, naming, running)
+"""The groups whose options a record keeps. Credentials are in another."""
+
+
+def recipe(given: argparse.Namespace, options: Options) -> dict[str, Any]:
+    """What must be known to build the same again: the Dockerfile's text, and the options as they were given.
+
+    Of secrets only their names and where they came from; no credentials, those in URLs neither.
+    """
+    from orca.dockerfile.remotes import hide
+
+    probe = argparse.ArgumentParser(add_help=False)
+    for group in RECORDED:
+        group.declare(probe.add_argument)
+    kept: dict[str, Any] = {}
+    for action in probe._actions:
+        value = getattr(given, action.dest, None)
+        if value != action.default:
+            kept[action.dest] = [hide(text) for text in value] if isinstance(value, list) else (
+                hide(value) if isinstance(value, str) else value)  # fmt: skip
+    kept |= {"tag": [], "build_arg": [f"{name}={text}" for name, text in options.build_args.items()]}
+    kept["platform"] = [str(platform) for platform in options.platforms or (options.platform,)]
+    if options.naming.epoch is not None and given.timestamp is None:
+        kept["source_date_epoch"] = str(options.naming.epoch)
+    text = "\n".join(options.dockerfile.lines) + "\n"
+    return {
+        "dockerfile": {"name": options.dockerfile.name, "text": text},
+        "ignore_file": str(options.ignore_file.absolute()) if options.ignore_file else None,
+        "options": kept,
+        "cwd": os.getcwd(),
+    }
 
 
 def share(build: Build | Builds, result: Result, runner: Runner) -> None:

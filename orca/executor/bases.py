@@ -29,6 +29,8 @@ class Bases:
         self.store = store
         self.emit = emit
         self.puller: Puller | None = None
+        self.used: dict[tuple[str, str], str] = {}
+        """What (name, platform) turned out to be: the manifest's digest."""
         self._policy_used: dict[tuple[str, Platform], Image] = {}
         self._lock = threading.RLock()
 
@@ -56,6 +58,7 @@ class Bases:
 
     def _suited(self, image: Image, text: str, platform: Platform, *, strict: bool) -> Image:
         """`image`, if it is for `platform`. One that is not only earns a warning, unless `strict`."""
+        self.used[text, str(platform)] = image.descriptor.digest
         actual = platform_of(image)
         if actual is not None and platform.distance(actual) is None:
             message = f"{text} is for {actual}, not for {platform}"

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Collection
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, Any
 
 from orca.events import Emit, Event, Output
 from orca.store import files
 from orca.store.store import Store
 
 KEPT = 50
+RECIPE = "recipe.json"
+VERSION = 1
+
+if TYPE_CHECKING:
+    from orca.executor.bases import Bases
+    from orca.executor.options import Result
 
 
 class Recorder:
@@ -33,6 +40,28 @@ class Recorder:
             self._file.write(json.dumps({"time": stamp, **event.to_json()}, separators=(",", ":")) + "\n")
             self._file.flush()
         self._then(event)
+
+
+def write_recipe(store: Store, build: str, result: Result, recipe: dict[str, Any], bases: Bases) -> None:
+    """Keep what `orca verify` needs to make an image again. `recipe` holds the Dockerfile and the options."""
+    images = {str(platform): image.descriptor.digest for platform, image in result.images}
+    used = [
+        {"text": text, "platform": platform, "digest": digest}
+        for (text, platform), digest in sorted(bases.used.items())
+    ]
+    value = {**recipe, "version": VERSION, "digest": result.descriptor.digest, "images": images, "bases": used}
+    files.write_json(store.root / "builds" / build / RECIPE, value, durable=False)
+
+
+def recipe_of(store: Store, digests: Collection[str]) -> dict[str, Any] | None:
+    """The newest recipe of an image, or of an index that it is in; None when no build of it is remembered."""
+    for path in sorted((store.root / "builds").glob(f"*/{RECIPE}"), reverse=True):
+        value = files.read_json(path)
+        if isinstance(value, dict) and value.get("version") == VERSION:
+            made = {value.get("digest"), *dict(value.get("images") or {}).values()}
+            if made & set(digests):
+                return value
+    return None
 
 
 def forget_old(builds: Path) -> None:

@@ -81,7 +81,7 @@ def split(source: Dockerfile) -> tuple[tuple[Arg, ...], list[tuple[From, tuple[I
     return tuple(global_args), [(origin, tuple(rest)) for origin, rest in stages]
 
 
-def _copied_from(instruction: Instruction) -> Iterator[tuple[Instruction, str]]:
+def copied_from(instruction: Instruction) -> Iterator[tuple[Instruction, str]]:
     """The --from of a COPY, and from= of a RUN's mounts."""
     if isinstance(instruction, Copy) and instruction.from_ is not None:
         yield instruction, instruction.from_
@@ -143,7 +143,7 @@ def _stage(
             raise scope.error(error.message, origin, error.hint) from error
     needs = {base} if isinstance(base, int) else set()
     for instruction in body:
-        for at, word in _copied_from(instruction):
+        for at, word in copied_from(instruction):
             found = _from_stage(word, index, names, later, scope, at)
             needs |= {found} if found is not None else set()
     return Stage(index, origin.stage, origin, base, platform, body, frozenset(needs), asked=asked)
