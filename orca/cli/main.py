@@ -24,6 +24,7 @@ class Verb:
 VERBS: dict[str, Verb] = {
     "build":      Verb("build",      "Build",   "build an image from a Dockerfile"),
     "bud":        Verb("build",      "",        "the same as build"),
+    "cache":      Verb("cache",      "Build",   "list or delete the caches of RUN --mount=type=cache"),
     "why":        Verb("why",        "Build",   "say why a step was not cached: what changed since"),
     "images":     Verb("images",     "Images",  "list the images in the store"),
     "ls":         Verb("images",     "",        "the same as images"),

@@ -227,6 +227,7 @@ def _locked_cache(base: Path, mount: Mount, runner: Runner, stack: contextlib.Ex
     base.mkdir(mode=0o700, exist_ok=True)
     if not (base / "id").exists():
         files.write_atomically(base / "id", mount.id.encode("utf-8", "surrogateescape"), durable=False)
+    os.utime(base / "id")  # what `orca cache` calls its last use
     for number in range(1000):
         root = base / (f"fs{number}" if number else "fs")
         shared = mount.sharing == "shared"
@@ -237,7 +238,7 @@ def _locked_cache(base: Path, mount: Mount, runner: Runner, stack: contextlib.Ex
         )
         if held:
             if not root.is_dir():
-                root.mkdir()
+                root.mkdir(exist_ok=True)  # another that shares it may be as far as we are
                 os.chown(root, mount.uid, mount.gid)
                 root.chmod(0o755 if mount.mode is None else mount.mode)
             return root

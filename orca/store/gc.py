@@ -122,12 +122,12 @@ def find(store: Store, *, everything: bool = False) -> Garbage:
     items += _trees("scratch", store.root / "work", set())
     listed = {digest for record in kept for digest in _listed(record)}
     items += [
-        Item("listings", path, _size(path))
+        Item("listings", path, size(path))
         for path in (store.root / "cache").glob("list-*")
         if path.name.removeprefix("list-") not in listed
     ]
     if everything:
-        items += [Item("stat-caches", path, _size(path)) for path in (store.root / "cache").glob("stat-*.json")]
+        items += [Item("stat-caches", path, size(path)) for path in (store.root / "cache").glob("stat-*.json")]
         items += _trees("builds", store.root / "builds", set())
     return Garbage(tuple(items), damaged, len(kept))
 
@@ -145,7 +145,7 @@ def _index(layout: Layout) -> list[Any]:
 
 def _every_step(store: Store) -> Iterator[Item]:
     for path in (store.root / "steps").glob("*/*"):
-        yield Item("steps", path, _size(path))
+        yield Item("steps", path, size(path))
 
 
 def _sort_steps(store: Store, reach: Reach) -> tuple[list[StepRecord], list[Item]]:
@@ -187,17 +187,17 @@ def _blobs(layout: Layout, needed: set[str]) -> Iterator[Item]:
     with os.scandir(layout.blobs) as entries:
         for entry in entries:
             if f"sha256:{entry.name}" not in needed:
-                yield Item("blobs", Path(entry.path), _size(Path(entry.path)))
+                yield Item("blobs", Path(entry.path), size(Path(entry.path)))
 
 
 def _trees(kind: str, directory: Path, needed: set[str]) -> Iterator[Item]:
     with os.scandir(directory) as entries:
         for entry in entries:
             if entry.name not in needed:
-                yield Item(kind, Path(entry.path), _size(Path(entry.path)))
+                yield Item(kind, Path(entry.path), size(Path(entry.path)))
 
 
-def _size(path: Path) -> int:
+def size(path: Path) -> int:
     """Bytes of all files in a tree, each inode once. What cannot be looked at does not count."""
     total, inodes, waiting = 0, set(), [os.fspath(path)]
     while waiting:
