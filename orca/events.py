@@ -51,6 +51,13 @@ class BuildStarted(Event):
 
 
 @dataclass(frozen=True)
+class StepsAdded(Event):
+    """A base image turned out to bring steps along (ONBUILD): now there are `steps` in all."""
+
+    steps: int
+
+
+@dataclass(frozen=True)
 class StepStarted(Event):
     """Step `step` begins. `text` is the instruction on one line, `why` one sentence for a learner."""
 

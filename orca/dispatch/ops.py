@@ -114,7 +114,8 @@ class ExecOp(Op):
     """RUN. `environment` holds all but HOME; `hidden` are the names that no key may depend on.
 
     `script` is a file to execute (a heredoc that begins with `#!`), mounted for this run only.
-    `around` is what the command line says of every RUN that may show in its result.
+    `around` is what the command line says of every RUN that may show in its result. Without a
+    `hostname` it is the one that every RUN has.
     """
 
     argv: tuple[str, ...]
@@ -128,6 +129,7 @@ class ExecOp(Op):
     mounts: tuple[Mount, ...] = ()
     insecure: bool = False
     around: Mapping[str, object] = field(default_factory=dict)
+    hostname: str = ""
 
     def describe(self) -> str:
         network = {
@@ -154,6 +156,7 @@ class ExecOp(Op):
             **({"security": "insecure"} if self.insecure else {}),
             **({"around": dict(self.around)} if self.around else {}),
             **({"mounts": [mount.to_json() for mount in self.mounts]} if self.mounts else {}),
+            **({"hostname": self.hostname} if self.hostname else {}),
         }
 
 

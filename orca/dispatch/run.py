@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from orca.dispatch.config import command_argv
 from orca.dispatch.ops import ExecOp, Step
 from orca.dispatch.settings import HOST_NETWORK, INSECURE, NETWORKS, Settings
@@ -10,6 +12,7 @@ from orca.dockerfile import instructions as i
 from orca.dockerfile import mounts
 from orca.dockerfile.parser import location
 from orca.errors import NotAllowed
+from orca.plan import builtin
 from orca.plan.scope import PROXIES
 
 # Where heredocs that begin with `#!` stand while they run.
@@ -36,6 +39,7 @@ def run(instruction: i.Run, state: State, settings: Settings) -> Step:
         _mounts(instruction, state, settings),
         instruction.security == "insecure",
         settings.around,
+        builtin.hostname(settings.scope.given),
     )
     return Step(instruction, op, state, _history(argv, script, state))
 
@@ -75,7 +79,11 @@ def _mounts(instruction: i.Run, state: State, settings: Settings) -> tuple[mount
     for target in targets:
         if targets.count(target) > 1:
             raise settings.scope.error(f"two mounts at {target}", instruction)
-    return tuple(found)
+    return tuple(_named(mount, settings) for mount in found)
+
+
+def _named(mount: mounts.Mount, settings: Settings) -> mounts.Mount:
+    return replace(mount, id=builtin.cache_id(settings.scope.given, mount.id)) if mount.kind == "cache" else mount
 
 
 def _check_security(instruction: i.Run, settings: Settings) -> None:

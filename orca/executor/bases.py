@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from orca.errors import StoreError
+from orca.errors import OrcaError, StoreError
 from orca.events import Event, Warned
 from orca.executor.options import Options
 from orca.executor.stage import Miss
@@ -55,6 +56,13 @@ class Bases:
                 self._policy_used[text, platform] = fetched
             found = self._policy_used[text, platform]
         return self._suited(found, text, platform, strict=asked and strict), False
+
+    def triggers(self, text: str, platform: Platform) -> int:
+        """How many ONBUILD triggers the image has, as far as is known before anything is fetched."""
+        with contextlib.suppress(OrcaError):
+            if there := names.in_store(self.store, text):
+                return len(self.store.images.image(there, platform).config.onbuild)
+        return 0
 
     def _suited(self, image: Image, text: str, platform: Platform, *, strict: bool) -> Image:
         """`image`, if it is for `platform`. One that is not only earns a warning, unless `strict`."""

@@ -21,9 +21,9 @@ from orca.dispatch.ops import ExecOp
 from orca.dispatch.settings import Settings
 from orca.dispatch.state import State
 from orca.dockerfile import parser
-from orca.dockerfile.instructions import Instruction, Run
+from orca.dockerfile.instructions import Instruction, Onbuild, Run
 from orca.errors import DockerfileError, Interrupted, NotAllowed, NotYet, OrcaError, UsageError
-from orca.events import BuildFinished, BuildStarted, Emit, Event, StepFailed, Warned, ignore
+from orca.events import BuildFinished, BuildStarted, Emit, Event, StepFailed, StepsAdded, Warned, ignore
 from orca.executor.finish import finish
 from orca.executor.options import Options, Result, rfc3339
 from orca.executor.shared import Shared
@@ -32,7 +32,7 @@ from orca.oci import platform as platforms
 from orca.oci.image import ImageConfig
 from orca.plan import scope as scopes
 from orca.plan.scope import Scope
-from orca.plan.stages import Plan, Stage, make_plan, split
+from orca.plan.stages import SCRATCH, Plan, Stage, make_plan, split
 from orca.sources.tree import digest_items
 from orca.store.files import explain
 from orca.store.layout import Image
@@ -61,8 +61,9 @@ class Build:
         self.settings, self.plan = prepare(options, first_step)
         # They emit through us: `emit` changes between the two passes.
         self.shared = shared or Shared(options, store, lambda event: self.emit(event))
-        self.shared.number_from(first_step - 1 + self.plan.total_steps)
         self.id, self.inputs, self.bases = self.shared.id, self.shared.inputs, self.shared.bases
+        self.plan = self.plan.with_triggers(self._triggers())
+        self.shared.number_from(first_step - 1 + self.plan.total_steps)
         self.remotes = self.shared.remotes
         self.elsewhere: Elsewhere | None = None
         self._looked_elsewhere = False
@@ -73,6 +74,7 @@ class Build:
         self._lock = threading.RLock()
         self._unsaid: list[Warned] = []
         self.cached = 0
+        self.steps = self.plan.total_steps
         self.hits: set[int] = set()
         if any(stage.platform != platforms.host() for stage in self.plan.stages.values()):
             from orca.executor import foreign
@@ -84,6 +86,17 @@ class Build:
     def builds(self) -> list[Build]:
         """As `several.Builds` has it."""
         return [self]
+
+    def _triggers(self) -> dict[int, int]:
+        """How many ONBUILD triggers the base of each stage has, as far as is known already."""
+        found = {}
+        for index, stage in self.plan.stages.items():
+            if isinstance(stage.base, int):
+                above = self.plan.stages[stage.base].instructions
+                found[index] = sum(isinstance(instruction, Onbuild) for instruction in above)
+            elif stage.base.lower() != SCRATCH:
+                found[index] = self.bases.triggers(stage.base, stage.platform)
+        return found
 
     # -- the two passes
 
@@ -115,7 +128,7 @@ class Build:
             for index in self.plan.stages:
                 self.stage_result(index, None)
             image = finish(self, self._done[self.plan.target.index], None)
-            self.cached = sum(stage.cached for stage in self._done.values())
+            self._count()
         except Miss:
             # What COPY reads is looked up once: `run` will not come upon these again.
             self._unsaid = [event for event in events if isinstance(event, Warned)]
@@ -148,7 +161,7 @@ class Build:
         try:
             self._take_in(shop)
             image = finish(self, self._run_stages(shop), shop)
-            self.cached = sum(stage.cached for stage in self._done.values())
+            self._count()
             return image
         finally:
             self.inputs.remember()
@@ -161,7 +174,7 @@ class Build:
         if self.options.caching.cache_from and not self._looked_elsewhere:
             return
         for stage in (stage for index, stage in self.plan.stages.items() if index not in self._done):
-            for number, instruction in enumerate(stage.instructions, stage.first_step + 1):
+            for number, instruction in enumerate(stage.instructions, stage.first_step + stage.triggers + 1):
                 if isinstance(instruction, Run) and number not in self.hits:
                     from orca.executor import foreign
 
@@ -200,6 +213,11 @@ class Build:
         for event in events:
             if isinstance(event, Warned):
                 emit(event)
+
+    def _count(self) -> None:
+        """How many steps there were, and how many of them came from the cache."""
+        self.cached = sum(stage.cached for stage in self._done.values())
+        self.steps = self.shared.steps
 
     def _announce(self) -> None:
         self.emit(BuildStarted(self.id, self.options.dockerfile.name, self.plan.total_steps, self.options.naming.tags))
@@ -266,7 +284,9 @@ class Build:
 
     def extra_step(self, more: int = 0) -> int:
         """A number for a step that the Dockerfile does not show."""
-        return self.shared.extra_step(more)
+        number = self.shared.extra_step(more)
+        self.emit(StepsAdded(self.shared.steps))
+        return number
 
     def parse_trigger(self, text: str, stage: Stage) -> Instruction:
         """An ONBUILD trigger of the base as an instruction, located at the stage's FROM."""
@@ -386,7 +406,7 @@ class Build:
     # -- the end
 
     def _result(self, image: Image) -> Result:
-        return Result(image, self.cached, self.plan.total_steps, time.monotonic() - self.begun)
+        return Result(image, self.cached, self.steps, time.monotonic() - self.begun)
 
     def _told(self, result: Result) -> Result:
         manifest = result.image.manifest

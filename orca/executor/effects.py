@@ -258,6 +258,7 @@ def _container(op: ExecOp, mine: mounts.Prepared, running: Running) -> bundle.Co
         op.user,
         op.hosts,
         script,
+        hostname=op.hostname or bundle.HOSTNAME,
         mounts=(*mine.mounts, *mine.devices),
         limits=limits,
         files=tuple(name for name in bundle.STUB_FILES if name not in running.own_files),

@@ -186,8 +186,9 @@ def tell(build: Build, spared: dict[int, StageResult]) -> None:
     """Steps of stages that are not built are told as cached."""
     for index in spared:
         stage = build.plan.stages[index]
-        for offset, instruction in enumerate((stage.origin, *stage.instructions)):
+        own = enumerate(stage.instructions, stage.first_step + 1 + stage.triggers)
+        for number, instruction in ((stage.first_step, stage.origin), *own):
             begun = time.monotonic()
             text = " ".join(shown(instruction).split())
-            build.emit(StepStarted(stage.first_step + offset, stage.label, text, instruction.span.first))
-            build.emit(StepFinished(stage.first_step + offset, time.monotonic() - begun, True))
+            build.emit(StepStarted(number, stage.label, text, instruction.span.first))
+            build.emit(StepFinished(number, time.monotonic() - begun, True))

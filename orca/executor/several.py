@@ -130,7 +130,7 @@ class Builds:
         result = Result(
             images[0],
             sum(build.cached for build in self.builds),
-            sum(build.plan.total_steps for build in self.builds),
+            max(build.steps for build in self.builds),
             time.monotonic() - self.begun,
             index,
             tuple(zip(platforms, images, strict=True)),

@@ -55,6 +55,11 @@ class Shared:
         """So many steps have numbers; those that the Dockerfile does not show follow."""
         self._steps, self._extra = steps, 0
 
+    @property
+    def steps(self) -> int:
+        """How many steps have a number by now."""
+        return self._steps + self._extra
+
     def restart(self) -> None:
         """The second pass numbers its extra steps anew."""
         self._extra = 0

@@ -122,10 +122,11 @@ class StageBuilder:
 
     def _instructions(self, position: Position) -> Iterator[tuple[int, Instruction]]:
         """The base's ONBUILD triggers, then the stage's own instructions, with their step numbers."""
-        for trigger in self._triggers:
-            yield self.build.extra_step(), self.build.parse_trigger(trigger, self.stage)
-        for offset, instruction in enumerate(self.stage.instructions, 1):
-            yield self.stage.first_step + offset, instruction
+        next_step = self.stage.first_step + 1
+        for offset, trigger in enumerate(self._triggers):
+            number = next_step + offset if offset < self.stage.triggers else self.build.extra_step()
+            yield number, self.build.parse_trigger(trigger, self.stage)
+        yield from enumerate(self.stage.instructions, next_step + self.stage.triggers)
 
     # -- FROM
 

@@ -20,8 +20,9 @@ SCRATCH = "scratch"
 class Stage:
     """One stage. `base` is the index of an earlier stage, or the name of an image, or "scratch".
 
-    `first_step` is the number of its FROM among the steps of the build. A stage FROM a stage has that
-    one's platform. `asked` says that somebody chose the platform, which is else the machine's own.
+    `first_step` is the number of its FROM among the steps of the build; those of the ONBUILD `triggers` that
+    its base is known to have come next. A stage FROM a stage has that one's platform. `asked` says that somebody
+    chose the platform, which is else the machine's own.
     """
 
     index: int
@@ -33,6 +34,7 @@ class Stage:
     needs: frozenset[int]
     first_step: int = 0
     asked: bool = False
+    triggers: int = 0
 
     @property
     def label(self) -> str:
@@ -48,6 +50,17 @@ class Plan:
     target: Stage
     names: Mapping[str, int]
     total_steps: int
+
+    def with_triggers(self, counts: Mapping[int, int]) -> Plan:
+        """The plan with room for the steps of ONBUILD triggers; `counts` are those of each stage's base."""
+        if not any(counts.values()):
+            return self
+        kept: dict[int, Stage] = {}
+        first = step = min(stage.first_step for stage in self.stages.values())
+        for index, stage in self.stages.items():
+            kept[index] = replace(stage, first_step=step, triggers=counts.get(index, 0))
+            step += 1 + kept[index].triggers + len(stage.instructions)
+        return replace(self, stages=kept, target=kept[self.target.index], total_steps=step - first)
 
     def find(self, word: str, before: int) -> int | None:
         """The index of the stage that `--from=word` in stage `before` means, None when it is no stage."""

@@ -52,6 +52,10 @@ class PlainView:
         for line in heading(event, self.width()):
             self.say(line)
 
+    def added(self, event: events.StepsAdded) -> None:
+        """There are more steps than the Dockerfile shows."""
+        self._labels.grow(event.steps)
+
     def started(self, event: events.StepStarted) -> None:
         """The instruction."""
         self._step(event.step, visible(event.text), "bold")
@@ -110,6 +114,7 @@ class PlainView:
 
     handlers: dict[type[events.Event], Any] = {  # noqa: RUF012  # a constant table
         events.BuildStarted: began,
+        events.StepsAdded: added,
         events.StepStarted: started,
         events.ToolStarted: silent,
         events.ToolFinished: silent,

@@ -116,6 +116,9 @@ class LiveView:
         self._labels = Labels(event)
         self._say(*((line, "dim") for line in heading(event, self._terminal.width)))
 
+    def _added(self, event: events.StepsAdded) -> None:
+        self._labels.grow(event.steps)
+
     def _started(self, event: events.StepStarted) -> None:
         self._step(event.step, event.text)
 
@@ -183,6 +186,7 @@ class LiveView:
 
     _handlers: dict[type[events.Event], Any] = {  # noqa: RUF012  # a constant table
         events.BuildStarted: _began,
+        events.StepsAdded: _added,
         events.StepStarted: _started,
         events.ToolStarted: _tool_started,
         events.ToolFinished: _tool_finished,

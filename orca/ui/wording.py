@@ -25,6 +25,10 @@ class Labels:
         self._steps = event.steps if event else 0
         self._parts = event.parts if event else ()
 
+    def grow(self, steps: int) -> None:
+        """There are more steps than the Dockerfile shows."""
+        self._steps = steps
+
     def __call__(self, step: int, *, aligned: bool = False) -> str:
         """The label; `aligned`: numbers and platforms are filled up with blanks, so that all are of one width."""
         for part in self._parts:

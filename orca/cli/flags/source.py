@@ -17,6 +17,7 @@ from orca.events import Warned
 from orca.executor.inputs import read_small
 from orca.oci import platform as platforms
 from orca.oci.platform import Platform
+from orca.plan import builtin
 from orca.plan.scope import PROXIES
 
 TITLE = "what is built"
@@ -64,7 +65,7 @@ def read(given: argparse.Namespace, environ: Mapping[str, str]) -> Source:
         platforms.parse_list(given.platform),
         build_args,
         {name: environ[name] for name in sorted(PROXIES) if environ.get(name)},
-        (*unset, *_unused_args(dockerfile, build_args)),
+        (*unset, *_frontend(dockerfile, build_args), *_unused_args(dockerfile, build_args)),
     )
 
 
@@ -142,14 +143,27 @@ def _build_args(words: Sequence[str], environ: Mapping[str, str]) -> tuple[dict[
     return result, unset
 
 
+def _frontend(source: Dockerfile, build_args: Mapping[str, str]) -> list[Warned]:
+    """`# syntax=` (or BUILDKIT_SYNTAX) names a program that would read the Dockerfile. It is never fetched."""
+    named = next((found for found in source.directives if found.name == "syntax"), None)
+    if value := build_args.get(builtin.SYNTAX):
+        return [Warned(f"{builtin.SYNTAX}={value} is not fetched: orca reads the Dockerfile itself")]
+    if named is None:
+        return []
+    where = dockerfiles.location(source, named.span)
+    return [Warned(f"syntax={named.value} is not fetched: orca reads the Dockerfile itself", location=where)]
+
+
 def _unused_args(source: Dockerfile, build_args: Mapping[str, str]) -> list[Warned]:
     """Build arguments that no ARG declares: nothing will see them."""
     from orca.dockerfile.instructions import Arg
 
+    if wrong := builtin.bad_value(build_args):
+        raise UsageError(wrong, hint="letters, digits, dots and dashes, at most 64")
     declared = {name for found in source.instructions if isinstance(found, Arg) for name, _ in found.pairs}
-    known = declared | PROXIES | {"SOURCE_DATE_EPOCH"}
+    known = declared | PROXIES | builtin.NAMES | builtin.PLATFORM
     return [
         Warned(f"--build-arg {name} is not used", hint=f"declare it: ARG {name}")
         for name in build_args
-        if name not in known and not name.startswith(("TARGET", "BUILD"))
+        if name not in known
     ]

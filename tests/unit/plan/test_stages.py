@@ -176,3 +176,12 @@ def test_split_leaves_out_args_of_stages() -> None:
     global_args, stages = split(parser.parse("ARG A\nARG B=1\nFROM x\nARG C\nFROM y\nRUN z"))
     assert [arg.pairs[0][0] for arg in global_args] == ["A", "B"]
     assert [[each.keyword for each in body] for _, body in stages] == [["ARG"], ["RUN"]]
+
+
+def test_room_for_the_steps_of_triggers() -> None:
+    plan = plan_of("FROM a AS one\nRUN 1\nFROM b AS two\nCOPY --from=one / /\nFROM two\nRUN 2")
+    assert plan.with_triggers({0: 0, 1: 0}) == plan
+    roomy = plan.with_triggers({0: 2, 2: 1})
+    assert [(stage.first_step, stage.triggers) for stage in roomy.stages.values()] == [(1, 2), (5, 0), (7, 1)]
+    assert roomy.total_steps == 9
+    assert roomy.target == roomy.stages[2]
