@@ -18,7 +18,7 @@ def test_syntax_is_noted_once(kitchen: Kitchen) -> None:
 
 
 def test_args_of_buildkit_need_no_arg(kitchen: Kitchen) -> None:
-    names = ("CONTEXT_KEEP_GIT_DIR", "INLINE_CACHE", "MULTI_PLATFORM", "BUILD_NAME", "DOCKERFILE_CHECK")
+    names = ("CONTEXT_KEEP_GIT_DIR", "INLINE_CACHE", "MULTI_PLATFORM", "BUILD_NAME")
     given = [f"--build-arg=BUILDKIT_{name}=1" for name in names]
     assert "is not used" not in kitchen.build(f"FROM {BASE}\n", *given, "--build-arg=TARGETOS=linux").stderr
     said = kitchen.build(f"FROM {BASE}\n", "--build-arg=BUILDKIT_NOTHING=1", "--build-arg=BUILDER=me").stderr
