@@ -72,6 +72,7 @@ class Build:
         self._running: dict[int, Future[StageResult]] = {}
         self._done: dict[int, StageResult] = {}
         self._lock = threading.RLock()
+        self._noting = threading.Lock()  # a commit notes its step while somebody waits for it with the other lock held
         self._unsaid: list[Warned] = []
         self.cached = 0
         self.steps = self.plan.total_steps
@@ -307,7 +308,7 @@ class Build:
 
     def note(self, index: int, key: str) -> None:
         """A step of the stage `index` is in the store, whether made now or before."""
-        with self._lock:
+        with self._noting:
             self._made.setdefault(index, []).append(key)
 
     def steps_made(self, *, whole: bool) -> list[list[str]]:
