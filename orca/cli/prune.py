@@ -64,7 +64,8 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _has_trees(store: Store) -> bool:
-    return any(os.scandir(store.root / "snapshots")) or any(os.scandir(store.root / "work"))
+    kept = any((store.root / "builds").glob("*/failed-*"))
+    return kept or any(os.scandir(store.root / "snapshots")) or any(os.scandir(store.root / "work"))
 
 
 def summary(store: Store, garbage: Garbage, *, dry: bool) -> dict[str, object]:

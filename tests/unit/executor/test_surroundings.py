@@ -270,6 +270,19 @@ def test_output_is_cut_into_lines(tmp_path: Path) -> None:
     assert cutter.tail == [event.text for event in events]
 
 
+def test_a_log_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is shown goes on; what is kept on disk ends, and says so."""
+    monkeypatch.setattr(bundle, "LOG_LIMIT", 20)
+    events: list[Output] = []
+    with LineCutter(tmp_path / "log", events.append, 1) as cutter:
+        for number in range(10):
+            cutter.take(f"line {number}\n".encode(), "stdout")
+    text = (tmp_path / "log").read_text()
+    assert text == "line 0\nline 1\nline 2\n\n[orca: this log ends here, after 20 bytes; the RUN went on]\n"
+    assert len(events) == 10
+    assert cutter.tail[-1] == "line 9"
+
+
 @pytest.mark.parametrize("at", range(14))
 def test_secrets_are_masked_wherever_output_is_cut(tmp_path: Path, at: int) -> None:
     events: list[Output] = []

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
+from orca.errors import Interrupted
 from orca.store import files
 
 
@@ -50,3 +53,21 @@ def test_directories_without_any_permission(tmp_path: Path) -> None:
 def test_what_is_not_there_is_fine(tmp_path: Path) -> None:
     files.remove_tree(tmp_path / "nothing")
     assert os.listdir(tmp_path) == []
+
+
+def test_patience_with_a_lock(tmp_path: Path) -> None:
+    """Who waits can be told to give up, and gets the lock when it is free."""
+    asked: list[int] = []
+
+    def patience() -> None:
+        asked.append(1)
+        if len(asked) == 3:
+            raise Interrupted("interrupted")
+
+    with files.lock(tmp_path / "lock"):
+        with pytest.raises(Interrupted), files.lock(tmp_path / "lock", patience=patience):
+            pass
+        assert len(asked) == 3
+    with files.lock(tmp_path / "lock", patience=patience) as got:
+        assert got
+    assert len(asked) == 3
