@@ -20,6 +20,7 @@ from orca.executor import checking
 from orca.executor.build import Build
 from orca.executor.options import STDOUT, Options, Result
 from orca.oci import platform as platforms
+from orca.oci import reference
 from orca.store import files
 from orca.store.store import Store
 from orca.ui import Mode, one_at_a_time, open_view
@@ -71,6 +72,8 @@ def run(arguments: Sequence[str]) -> int:
 def make_options(given: argparse.Namespace, environ: Mapping[str, str]) -> tuple[Options, list[Warned]]:
     """The build that a command line asks for, and what is worth a warning. Raises UsageError, DockerfileError."""
     what = source.read(given, environ)
+    if given.manifest is not None:
+        reference.local(given.manifest)  # a bad name is told before anything is done
     named = naming.read(given, environ)
     outputs = results.read(given, named)
     if outputs and all(output.kind == "cacheonly" for output in outputs):
@@ -139,6 +142,10 @@ def digest_of_result(given: argparse.Namespace, options: Options, warnings: list
                 outputs.write_all(options.outputs, outputs.product(result), store, runner, options.access)
                 if options.caching.cache_to:
                     share(build, result, runner)
+        if given.manifest is not None:
+            from orca.sources import lists
+
+            lists.join(store, given.manifest, result.images or ((None, result.image),))
         return deliver(given, options, result)
 
 

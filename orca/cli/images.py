@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from orca.cli.options import Parser, print_json
 from orca.errors import OrcaError
 from orca.oci.image import Descriptor
+from orca.oci.platform import of
 from orca.store.layout import Layout
 from orca.store.store import Store
 from orca.ui import Terminal, human
@@ -31,12 +32,17 @@ NARROWEST = 16
 
 @dataclass(frozen=True)
 class Facts:
-    """What an image says of itself. `error` is why it cannot be read, or None; then the rest is empty."""
+    """What an image says of itself. `error` is why it cannot be read, or None; then the rest is empty.
+
+    `platforms` are those of an index, whose `size` and `layers` count each layer of all its images once; an image
+    has none of them.
+    """
 
     created: str | None = None
     size: int = 0
     layers: int = 0
     platform: str = ""
+    platforms: tuple[str, ...] = ()
     error: str | None = None
 
 
@@ -103,10 +109,17 @@ def read(layout: Layout, tags: dict[str, Descriptor]) -> list[Row]:
 def look(layout: Layout, descriptor: Descriptor) -> Facts:
     """What the image says; for a damaged one, what is wrong with it."""
     try:
-        found = layout.image(descriptor)
-        layout.verify(found, layers=False)
+        index, images = layout.whole(descriptor)
+        for image in images:
+            layout.verify(image, layers=False)
     except OrcaError as error:
         return Facts(error=error.message)
+    if index is not None:
+        layers = {layer.digest: layer.size for image in images for layer in image.manifest.layers}
+        created = max((image.config.created or "" for image in images), default="") or None
+        names = tuple(str(of(entry.platform) or NOTHING) for entry in index.images())
+        return Facts(created, sum(layers.values()), len(layers), ", ".join(names), names)
+    (found,) = images
     config = found.config
     platform = "/".join(part for part in (config.os, config.architecture, config.variant) if part)
     return Facts(config.created, found.manifest.size, len(found.manifest.layers), platform)

@@ -61,13 +61,15 @@ def _raw(store: Store, names: Sequence[str]) -> int:
 def describe(store: Store, text: str, wanted: Platform) -> dict[str, Any]:
     """All that is known of an image. Manifest and config are as stored, with every field they have.
 
-    `index` is the digest of the index that the image was chosen from, if it was.
+    `index` is the digest of the index that the image was chosen from, if it was; `platforms` are then what it has.
     """
     _, tagged, found = images.find(store, text, wanted)
     config = found.config
+    index = store.images.entries(tagged)
     return {
         "digest": found.descriptor.digest,
         "index": tagged.digest if tagged.digest != found.descriptor.digest else None,
+        "platforms": [str(platforms.of(entry.platform)) for entry in index.images()] if index else None,
         "names": [name for name, other in store.tags().items() if other.digest == tagged.digest],
         "platform": "/".join(part for part in (config.os, config.architecture, config.variant) if part),
         "created": config.created,

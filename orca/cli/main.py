@@ -35,6 +35,7 @@ VERBS: dict[str, Verb] = {
     "rm":         Verb("rm",         "Images",  "take names off images"),
     "rmi":        Verb("rm",         "",        "the same as rm"),
     "prune":      Verb("prune",      "Images",  "delete what no image needs"),
+    "manifest":   Verb("manifest",   "Share",   "make lists of images for several platforms"),
     "pull":       Verb("pull",       "Share",   "get an image from a registry"),
     "push":       Verb("push",       "Share",   "send an image to a registry"),
     "unpack":     Verb("unpack",     "Run",     "write an image's root file system into a directory"),

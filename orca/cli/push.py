@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,9 @@ from orca.cli.options import Parser
 from orca.errors import UsageError
 from orca.executor import outputs, sandbox
 from orca.oci import image, reference
+from orca.oci import platform as platforms
 from orca.oci.image import Descriptor
+from orca.oci.platform import Platform
 from orca.sources import names
 from orca.sources.access import Access
 from orca.store.store import Store
@@ -53,26 +56,49 @@ def make_parser() -> Parser:
     parser.add_argument(
         "destination", metavar="DESTINATION", nargs="?", help="where to (default: the image's full name)"
     )
+    parser.add_argument("--platform", metavar="OS/ARCH", help="of an index, only the image for this platform")
+    parser.add_argument("--all", action="store_true", help="accepted: of an index all images are sent")
     access.add_options(parser)
     return parser
 
 
 def run(arguments: Sequence[str]) -> int:
     """Push; prints the digest of the manifest as it arrived."""
-    given = make_parser().parse(arguments)
+    deliver(make_parser().parse(arguments), Store.open())
+    return 0
+
+
+def deliver(given: argparse.Namespace, store: Store) -> str:
+    """Send what the options name, print and return the digest of the manifest as it arrived."""
     registry_access = access.read(given)
-    store = Store.open()
+    wanted = platforms.parse(given.platform) if getattr(given, "platform", None) else None
     sandbox.catch_signals()
     store.sweep()
     with store.in_use():
         name, descriptor = _what(store, given.image)
         target = destination(given.destination, name, _names_of(store, descriptor))
+        descriptor = _chosen(store, descriptor, wanted, target)
         with access.shown(given) as emit:
             digest = send(store, descriptor, target, registry_access, Runner(emit), name=name)
     print(digest, flush=True)
     if not given.quiet:
         Terminal(sys.stderr).line(f"{visible(given.image)} is at {visible(str(target).removeprefix(REGISTRY))}")
-    return 0
+    return digest
+
+
+def _chosen(store: Store, descriptor: Descriptor, wanted: Platform | None, target: Destination) -> Descriptor:
+    """The whole index, or the image out of it that is asked for. Raises UsageError where only one has room."""
+    index = store.images.entries(descriptor)
+    if index is None or (wanted is None and target.transport in outputs.WHOLE_INDEX):
+        for entry in index.images() if index else ():
+            store.images.verify(store.images.image(entry.plain()), layers=False)
+        return descriptor
+    if wanted is None:
+        hint = f"choose one with --platform: {index.listed()}"
+        raise UsageError(f"{target.transport} takes one image, not an index of several", hint=hint)
+    found = store.images.image(index.choose(wanted).plain())
+    store.images.verify(found, layers=False)
+    return replace(found.descriptor, media_type=found.manifest.media_type)
 
 
 def _what(store: Store, text: str) -> tuple[str | None, Descriptor]:

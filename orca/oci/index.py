@@ -72,6 +72,12 @@ class Index:
         gone = frozenset(digests)
         return replace(self, manifests=tuple(entry for entry in self.manifests if entry.digest not in gone))
 
+    def with_entries(self, entries: Sequence[Descriptor]) -> Index:
+        """With `entries` at the end; what was there under the same digest keeps its place and takes the new words."""
+        given = {entry.digest: entry for entry in entries}
+        kept = [given.pop(entry.digest, entry) for entry in self.manifests]
+        return replace(self, manifests=(*kept, *given.values()))
+
     def beside(self, entries: Sequence[Descriptor]) -> Index:
         """With `entries`, each in the place of the one for the same platform, if there is one."""
         kept = list(self.manifests)

@@ -24,7 +24,7 @@ from orca.oci.platform import Platform
 from orca.oci.reference import Reference
 from orca.sources import registries
 from orca.sources.access import Access
-from orca.sources.names import entry_of, in_store, lookup, stored
+from orca.sources.names import entry_of, in_store, lookup, platform_of, stored
 from orca.store.layout import Image, Layout
 from orca.store.store import Store
 from orca.tools import bounds, skopeo
@@ -145,7 +145,7 @@ class Puller:
             if name in tags:
                 with contextlib.suppress(OrcaError):  # a damaged one is replaced
                     others = layout.entries(tags[name]) or Index(tuple(map(entry_of, layout.all_images(tags[name]))))
-            both = others.beside([entry_of(found, platform)])
+            both = others.beside([entry_of(found, platform_of(found) or platform)])
             tags[name] = layout.put_index(both) if len(both.manifests) > 1 else found.descriptor
 
         self.store.edit_tags(join)
@@ -157,6 +157,17 @@ class Puller:
         except ToolError as error:
             raise explain(error, name) from error
         return found
+
+    def manifest(self, name: Reference) -> bytes:
+        """The manifest or index that a registry has under `name`. Raises ToolError, ImageError."""
+        place = f"docker://{name.name}@{name.digest}" if name.digest else f"docker://{name.name}:{name.tag}"
+        try:
+            data = self.access.again(lambda: self._raw(place, None), self.runner.emit)
+        except ToolError as error:
+            raise explain(error, name) from error
+        if name.digest and image.digest_of(data) != name.digest:
+            raise ImageError(f"{name}: the registry sent {image.digest_of(data)}")
+        return data
 
     def _options(self, source: str) -> list[str]:
         """How skopeo inspect gets at the registry of `source`."""

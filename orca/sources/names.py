@@ -44,7 +44,8 @@ def platform_of(image: Image) -> Platform | None:
 def entry_of(image: Image, platform: Platform | None = None) -> Descriptor:
     """The image as an entry of an index, for `platform` or the one that its config names."""
     named = platform or platform_of(image)
-    return replace(image.descriptor.plain(), platform=named.to_json() if named else None)
+    found = replace(image.descriptor.plain(), media_type=image.manifest.media_type)
+    return replace(found, platform=named.to_json() if named else None)
 
 
 def stored(store: Store, descriptor: Descriptor, platform: Platform, *, fitting: bool) -> Image | None:

@@ -180,7 +180,8 @@ def _bases(store: Store) -> Iterator[str]:
     """The snapshots of images that have a name: what they were unpacked to."""
     for descriptor in store.tags().values():
         with contextlib.suppress(OrcaError):
-            yield base_snapshot(store.images.image(descriptor).config.diff_ids)
+            for found in store.images.all_images(descriptor):
+                yield base_snapshot(found.config.diff_ids)
 
 
 def _blobs(layout: Layout, needed: set[str]) -> Iterator[Item]:

@@ -13,6 +13,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from orca.errors import ImageError, StoreError
 from orca.oci import image
@@ -112,13 +113,15 @@ class Layout:
 
     def image(self, descriptor: Descriptor, platform: Platform | None = None) -> Image:
         """The image that `descriptor` names; out of an index, the one for `platform`."""
-        data = self.read(descriptor, "the manifest")
-        value = image.load_object(data, "the manifest")
+        value = image.load_object(self.read(descriptor, "the manifest"), "the manifest")
         if isinstance(value.get("manifests"), list):
             if descriptor.platform is not None:
                 raise ImageError("an index of images holds another index")
             chosen = Index.from_json(value).choose(platform)
             return self.image(replace(chosen, platform=chosen.platform or {}), None)
+        return self._image(descriptor, value)
+
+    def _image(self, descriptor: Descriptor, value: Mapping[str, Any]) -> Image:
         manifest = Manifest.from_json(value)
         config = image.load_object(self.read(manifest.config, "the image config"), "the image config")
         return Image(descriptor.plain(), manifest, ImageConfig.from_json(config))
@@ -130,10 +133,15 @@ class Layout:
 
     def all_images(self, descriptor: Descriptor) -> tuple[Image, ...]:
         """Every image that `descriptor` names: one, or all of an index."""
-        index = self.entries(descriptor)
-        if index is None:
-            return (self.image(descriptor),)
-        return tuple(self.image(replace(entry, platform=entry.platform or {})) for entry in index.images())
+        return self.whole(descriptor)[1]
+
+    def whole(self, descriptor: Descriptor) -> tuple[Index | None, tuple[Image, ...]]:
+        """The index that `descriptor` names, if it is one, and all images, each manifest and config read once."""
+        value = image.load_object(self.read(descriptor, "the manifest"), "the manifest")
+        if not isinstance(value.get("manifests"), list):
+            return None, (self._image(descriptor, value),)
+        index = Index.from_json(value)
+        return index, tuple(self.image(replace(entry, platform=entry.platform or {})) for entry in index.images())
 
     def put_index(self, index: Index) -> Descriptor:
         """Store an index."""

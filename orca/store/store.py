@@ -12,7 +12,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +185,12 @@ class Store:
         path = self.images.blob_path(digest) if len(digest) == 71 else None
         if path is None or not path.is_file():
             return None
-        return None, Descriptor(image.MANIFEST, digest, path.stat().st_size)
+        found = Descriptor(image.MANIFEST, digest, path.stat().st_size)
+        with contextlib.suppress(ImageError, StoreError):  # told where it is read
+            value = image.load_object(self.images.read(found, "the manifest"), "the manifest")
+            if isinstance(value.get("manifests"), list):
+                return None, replace(found, media_type=image.INDEX)
+        return None, found
 
     def find(self, text: str, platform: Platform | None = None) -> tuple[str | None, Image]:
         """`lookup`, and the image itself. Raises StoreError with near names when there is none."""

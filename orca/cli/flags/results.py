@@ -17,6 +17,7 @@ def declare(add: Callable[..., Any]) -> None:
         help="write it there too: type=oci|docker|tar|local|image|registry|cacheonly,dest=…; oci:DIR:TAG")  # fmt: skip
     add("--push", action="store_true", help="send the image to the registry of each of its names")
     add("--load", action="store_true", help="nothing to do: the image is in the store in any case")
+    add("--manifest", metavar="LIST", help="put the image into this manifest list too; a missing list is made")
     add("--iidfile", metavar="FILE", help="write the image's digest to FILE")
     add("--metadata-file", metavar="FILE", help="write digests and names to FILE, as JSON")
 
