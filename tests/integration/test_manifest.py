@@ -153,12 +153,12 @@ class TestRegistry:
         # Both are in the store now, under one name.
         name = f"{registry.address}/multi:1"
         (row,) = (row for row in json.loads(kitchen.orca("images", "--json").out) if row["name"].endswith("multi:1"))
-        assert row["platforms"] == [HOST, OTHER], name
+        assert sorted(row["platforms"]) == sorted([HOST, OTHER]), name
         assert kitchen.run(text, f"--platform={OTHER}", "--pull=never", env=env, check=True).out in {
             entry["digest"] for entry in inspect(kitchen, result.out)
         }
         said = kitchen.fails(text, "--platform=linux/riscv64", env=env)
-        assert f"it has: {HOST}, {OTHER}" in said
+        assert f"it has: {HOST}, {OTHER}" in said  # the registry's own index
         assert "1 │ FROM multi:1" in said
 
 
