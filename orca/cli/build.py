@@ -15,8 +15,7 @@ from orca.cli.flags import caching, calling, foreign, limits, naming, registry, 
 from orca.cli.logfile import log_file
 from orca.cli.options import Parser
 from orca.errors import OrcaError
-from orca.events import Event, Warned
-from orca.executor import checking
+from orca.events import Emit, Event, Warned
 from orca.executor.build import Build
 from orca.executor.options import STDOUT, Options, Result
 from orca.oci import platform as platforms
@@ -108,9 +107,12 @@ def digest_of_result(given: argparse.Namespace, options: Options, warnings: list
     store = Store.open()
     with store.in_use(), log_file(given.logfile) as log:
         build = make_build(options, store)
-        if checking.selection(options).error:
-            with open_view(mode, explain=given.explain, stream=log) as show:
-                checking.refuse(build, show)
+        if asks_for_checks(options):
+            from orca.executor import checking
+
+            if checking.selection(options).error:
+                with open_view(mode, explain=given.explain, stream=log) as show:
+                    checking.refuse(build, show)
         result = _from_cache(build, mode, given.explain, warnings, log)
         if result is None or options.outputs or options.caching.cache_to:
             import sh  # noqa: F401  # loaded here once, not again on each side of the fork
@@ -137,8 +139,7 @@ def digest_of_result(given: argparse.Namespace, options: Options, warnings: list
                         view.make_room(shop, options.running.on_error)
                         result = build.run(shop)
                     write_recipe(store, build.id, result, recipe(given, options), build.shared.bases)
-                    if mode != "quiet":
-                        checking.tell(build, emit)
+                    tell_checks(build, mode, emit)
                 outputs.write_all(options.outputs, outputs.product(result), store, runner, options.access)
                 if options.caching.cache_to:
                     share(build, result, runner)
@@ -215,9 +216,22 @@ def _from_cache(
         with open_view(mode, explain=explain, stream=log) as show:
             for event in [events[0], *warnings, *events[1:]]:
                 show(event)
-            if mode != "quiet":
-                checking.tell(build, show)
+            tell_checks(build, mode, show)
     return result
+
+
+def asks_for_checks(options: Options) -> bool:
+    """Does the Dockerfile, or a build argument, say anything on the build checks?"""
+    named = any(directive.name == "check" for directive in options.dockerfile.directives)
+    return named or "BUILDKIT_DOCKERFILE_CHECK" in options.build_args
+
+
+def tell_checks(build: Build | Builds, mode: Mode, emit: Emit) -> None:
+    """What the build checks find. Nobody would see it with -q, which therefore does not even load them."""
+    if mode != "quiet":
+        from orca.executor import checking
+
+        checking.tell(build, emit)
 
 
 def deliver(given: argparse.Namespace, options: Options, result: Result) -> str:

@@ -137,7 +137,7 @@ def read(store: Store, build: str) -> Json | None:
     value = files.read_json(store.root / "builds" / build / "trace.json") if _ID.fullmatch(build) else None
     if not isinstance(value, dict) or not isinstance(value.get("steps"), list):
         return None
-    if not isinstance(value.get("time"), int | float):
+    if not isinstance(value.get("time"), int | float) or not {"build", "origin", "dockerfile", "tags"} <= value.keys():
         return None
     wanted = {"step", "stage", "platform", "line", "text", "key", "cached"}
     return value if all(isinstance(step, dict) and wanted <= step.keys() for step in value["steps"]) else None

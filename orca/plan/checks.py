@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
+from typing import NamedTuple
 
 from orca.dockerfile import checks, words
 from orca.dockerfile import instructions as i
@@ -32,8 +33,7 @@ _REMOTE = re.compile(r"(?:https?|git|ssh)://|git@", re.IGNORECASE)
 _LAST_COUNTS = (i.Cmd, i.Entrypoint, i.Healthcheck)
 
 
-@dataclass(frozen=True)
-class Base:
+class Base(NamedTuple):
     """What is known of a base image: the names of its variables, and what it is for."""
 
     names: frozenset[str]
@@ -45,8 +45,7 @@ def unknown(image: str, platform: Platform) -> Base | None:
     return None
 
 
-@dataclass(frozen=True)
-class Use:
+class Use(NamedTuple):
     """One instruction as its place in the stage makes it.
 
     `needs` are the undefined variables that it uses; `near` has for each a name that may be meant: a similar one, or
