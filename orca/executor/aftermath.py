@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from orca.dockerfile import parser
-from orca.errors import OrcaError, RunFailed
+from orca.errors import Interrupted, OrcaError, RunFailed
 from orca.executor import bundle
 from orca.executor.network import Network
 from orca.oci import runtime
@@ -61,10 +61,13 @@ def follow(scene: Scene, failure: RunFailed) -> None:
 
 
 def _shell(scene: Scene, failure: RunFailed) -> None:
-    """A shell on the terminal, with the step's mounts, environment, user and directory; one at a time."""
+    """A shell on the terminal, with the step's mounts, environment, user and directory; one a build."""
     shop = scene.work.shop
     with shop.terminal_lock:
         shop.runner.check()
+        if shop.terminal_taken:  # another stage failed meanwhile; the first failure is what the build ends with
+            raise Interrupted("interrupted")
+        shop.terminal_taken = True
         shop.before_shell(failure)
         scratch = shop.volatile_directory("shell")
         container = replace(scene.container, argv=(shell_of(scene.op),), terminal=True)

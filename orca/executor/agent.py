@@ -11,9 +11,9 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from orca.errors import OrcaError
+from orca.errors import OrcaError, ToolMissing
 from orca.tools import ssh
-from orca.tools.command import Runner
+from orca.tools.command import Runner, find
 
 TARGET = "/run/buildkit/ssh_agent"
 CHUNK = 64 * 1024
@@ -45,6 +45,7 @@ def holding(keys: Sequence[bytes], directory: Path, runner: Runner, step: int | 
 
     `directory` is one that nobody else sees. Raises ToolMissing, OrcaError for what is no key.
     """
+    _check_tools()
     with contextlib.ExitStack() as stack:
         process = stack.enter_context(runner.running(ssh.agent(SOCKET), step=step, cwd=directory))
         deadline = time.monotonic() + WAIT
@@ -64,6 +65,15 @@ def holding(keys: Sequence[bytes], directory: Path, runner: Runner, step: int | 
         fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         stack.callback(os.close, fd)
         yield f"/proc/self/fd/{fd}/{SOCKET}"
+
+
+def _check_tools() -> None:
+    for name in ("ssh-agent", "ssh-add"):
+        try:
+            find(name)
+        except ToolMissing as error:
+            hint = "keys for --ssh need OpenSSH's client (openssh-client, openssh); --ssh NAME=SOCKET does without"
+            raise ToolMissing(error.message, hint=hint) from error
 
 
 def _bind(listener: socket.socket, place: Path) -> None:

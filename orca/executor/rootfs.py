@@ -45,6 +45,7 @@ class Workshop:
         # For --on-error=shell: what clears the terminal and tells the error, and who has the terminal then.
         self.before_shell: Callable[[RunFailed], None] = lambda error: None
         self.terminal_holder = 0
+        self.terminal_taken = False
         self.terminal_lock = threading.Lock()
 
     def usable(self, names: Sequence[str]) -> bool:

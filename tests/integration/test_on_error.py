@@ -175,3 +175,26 @@ def test_a_shell_that_is_not_there(kitchen: Kitchen) -> None:
         talk.process.kill()
         os.close(talk.terminal)
         os.close(talk.theirs)
+
+
+def test_one_shell_for_a_build(kitchen: Kitchen) -> None:
+    """A stage that fails while the shell of another is open gets none; the first failure's code is orca's."""
+    stages = "".join(
+        f"FROM {BASE} AS {name}\nRUN sleep {wait}; exit {code}\n" for name, wait, code in (("a", 0, 5), ("b", 2, 6))
+    )
+    context = kitchen.context(f"{stages}FROM {BASE}\nCOPY --from=a /x /x\nCOPY --from=b /x /x\n")
+    talk = Talk(kitchen, context, "--no-cache", "--jobs=3")
+    try:
+        talk.until("exit ends it")
+        talk.until("/ # ")
+        talk.type("sleep 3; exit 9")
+        assert talk.process.wait(60) == 5
+        rest = ""
+        while select.select([talk.terminal], [], [], 0.2)[0]:
+            rest += os.read(talk.terminal, 65536).decode(errors="replace")
+        assert "exit ends it" not in rest
+        assert "error:" not in rest
+    finally:
+        talk.process.kill()
+        os.close(talk.terminal)
+        os.close(talk.theirs)

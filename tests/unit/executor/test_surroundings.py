@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from support.fake_tools import FakeTools
 
-from orca.errors import ImageError, OrcaError, ToolError, UsageError
+from orca.errors import ImageError, OrcaError, ToolError, ToolMissing, UsageError
 from orca.events import Output
-from orca.executor import bundle, network, overlay, sandbox
+from orca.executor import agent, bundle, network, overlay, sandbox
 from orca.executor.bundle import Container, LineCutter
 from orca.executor.network import Network, Port
 from orca.executor.sandbox import IdRange
@@ -390,3 +390,16 @@ def test_a_commands_own_code_is_no_failure_of_runc(log_text: str, rootfs: Path, 
     log = rootfs.parent / "volatile" / "run-1" / "runc.log"
     fake_tools.answer("runc", code=7, files={str(log): log_text})
     assert run(Container(("x",), {}, "/", ""), rootfs) == 7
+
+
+def test_keys_need_openssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise ToolMissing(f"{name} is not installed (not found in PATH)")
+
+    monkeypatch.setattr(agent, "find", missing)
+    with (
+        pytest.raises(ToolMissing, match="ssh-agent is not installed") as caught,
+        agent.holding([b"key"], tmp_path, Runner(), None),
+    ):
+        pass
+    assert "openssh-client" in (caught.value.hint or "")
