@@ -8,7 +8,7 @@ from orca.oci import platform as platforms
 from orca.oci.image import Descriptor
 from orca.oci.platform import Platform
 from orca.store.layout import Image
-from orca.store.store import Store
+from orca.store.store import Store, pinned
 
 
 def lookup(store: Store, text: str) -> tuple[str | None, Descriptor] | None:
@@ -26,6 +26,8 @@ def lookup(store: Store, text: str) -> tuple[str | None, Descriptor] | None:
     for name in registries.candidates(text):
         if str(name) in tags:
             return str(name), tags[str(name)]
+        if (there := pinned(tags, str(name))) is not None:
+            return there, tags[there]
     return None
 
 

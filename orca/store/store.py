@@ -178,6 +178,8 @@ class Store:
         for name in names_for(text):
             if name in tags:
                 return name, tags[name]
+            if (there := pinned(tags, name)) is not None:
+                return there, tags[there]
         return None
 
     def _untagged(self, digest: str) -> tuple[None, Descriptor] | None:
@@ -290,6 +292,14 @@ class Store:
 def base_snapshot(diff_ids: tuple[str, ...]) -> str:
     """The name of the snapshot that holds all layers of an image, unpacked."""
     return "b" + hashlib.sha256("".join(diff_ids).encode()).hexdigest()[:31]
+
+
+def pinned(tags: dict[str, Descriptor], name: str) -> str | None:
+    """The tag of the repository in `name` that has the digest in it: the same image, whatever it is called."""
+    wanted = reference.parse(name)
+    beginnings = (f"{wanted.name}:", f"{wanted.name}@")
+    same = (there for there, found in tags.items() if found.digest == wanted.digest)
+    return next((there for there in same if there.startswith(beginnings)), None)
 
 
 def names_for(text: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""`# syntax=`, BuildKit's own build arguments, and the numbers of steps that ONBUILD brings along."""
+"""The head of a Dockerfile: `# syntax=`, BuildKit's own ARGs, digest pins, the numbers of ONBUILD's steps."""
 
 from __future__ import annotations
 
@@ -100,3 +100,12 @@ def test_triggers_of_a_base_that_has_to_be_fetched(kitchen: Kitchen, registry: o
     assert sorted(text for _, text in numbers(built.stderr)) == ["ENV T=1", "ENV X=1", f"FROM {address}/fetched:1"]
     again = kitchen.build(f"FROM {address}/fetched:1\nENV X=1\n", "--progress=json", env=conf)
     assert [text for _, text in numbers(again.stderr)] == [f"FROM {address}/fetched:1", "ENV T=1", "ENV X=1"]
+
+
+def test_a_digest_pins_what_was_built_here(kitchen: Kitchen) -> None:
+    digest = kitchen.build(f"FROM {BASE}\nENV PINNED=1\n", "-t", "pinned:1").digest
+    for name in (f"pinned@{digest}", f"localhost/pinned:1@{digest}", f"pinned:other@{digest}"):
+        assert kitchen.build(f"FROM {name}\nENV B=1\n").env["PINNED"] == "1"
+    # The tag alone does not do, nor another repository.
+    kitchen.fails(f"FROM localhost/pinned:1@sha256:{'0' * 64}\nENV B=2\n")
+    kitchen.fails(f"FROM localhost/elsewhere@{digest}\nENV B=3\n")
