@@ -105,7 +105,7 @@ def _stream(source: Tree, item: Item, runner: Runner, most: int) -> Iterator[IO[
             file.seek(0)
             yield file
             return
-        file.seek(0)
+        os.lseek(file.fileno(), 0, os.SEEK_SET)  # seek() would move within the buffer only, and zstd reads the file
         import tempfile
 
         with tempfile.TemporaryFile() as plain:

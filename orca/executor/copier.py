@@ -200,9 +200,9 @@ def _parent_in(source: Tree, path: str) -> Iterator[tuple[int, str]]:
 
 
 def _copy_directory(item: Item, source: Tree, target: Target, destination: str) -> int:
+    """The content of a directory. The destination is made as any parent is: 0755, not with the source's mode."""
     path = destination.strip("/")
-    exists = target.is_directory(path or ".")
-    if not exists and _occupied(target, path):
+    if not target.is_directory(path or ".") and _occupied(target, path):
         raise CopyError(f"cannot copy the directory {item.name} over {destination}, which is no directory")
     into = target.open_directory(path)
     try:
@@ -210,8 +210,6 @@ def _copy_directory(item: Item, source: Tree, target: Target, destination: str) 
         try:
             copier = _Copier(source, target)
             count = copier.tree(item.entries[1:], origin, into)
-            if not exists and not item.content_only:
-                copier.finish_directory(into, item.entries[0])
             return count + 1
         finally:
             os.close(origin)
@@ -347,8 +345,8 @@ class _Copier:
             if not done:
                 raise self._changed(entry)
             left -= done
-        owner = self.ownership.owner_of(entry)
-        if owner != (0, 0):
+        owner, found = self.ownership.owner_of(entry), os.fstat(copy_)
+        if owner != (found.st_uid, found.st_gid):  # a set-group-id directory gives its group to what is made in it
             os.fchown(copy_, *owner)
         for attribute, value in attributes(origin, owners=self.source.owners):
             os.setxattr(copy_, attribute, value)

@@ -13,7 +13,7 @@ import os
 import posixpath
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,7 +57,6 @@ class Item:
     path: str
     name: str
     entries: tuple[Entry, ...]
-    content_only: bool = False  # the directory is where others are below: its own attributes mean nothing
 
     @property
     def is_directory(self) -> bool:
@@ -145,7 +144,7 @@ class Tree:
         items = [self._item(path, pattern, exclude, wanted) for path in bases]
         if not all(item.is_directory for item in items):
             raise SourceError(f"{start} is not a directory", hint="what stands before /./ is where the copy begins")
-        found = [replace(item, content_only=True) for item in items if len(item.entries) > 1]
+        found = [item for item in items if len(item.entries) > 1]
         if clean and not found and not several and not glob.has_meta(clean):
             self._refuse_link(base, clean, pattern)
             self._resolve(posixpath.join(base, clean), pattern)

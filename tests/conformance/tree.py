@@ -275,7 +275,8 @@ def twins(tree: Tree) -> dict[str, tuple[str, ...]]:
 def differences(theirs: Flat, ours: Flat, *, young: int) -> dict[str, str]:
     """{what: "theirs != ours"}; what is a path or a key of the config.
 
-    A time before `young` was preserved, and must be the same on both sides.
+    A time before `young` was preserved, and must be the same on both sides. `theirs` may give a directory the time of
+    the build.
     """
     found: dict[str, str] = {}
     for key in sorted({*theirs.config, *ours.config}):
@@ -288,7 +289,7 @@ def differences(theirs: Flat, ours: Flat, *, young: int) -> dict[str, str]:
             found[path] = f"{one} != {two}"
         elif links[0].get(path) != links[1].get(path):
             found[path] = f"hard links {links[0].get(path)} != {links[1].get(path)}"
-        elif one.mtime != two.mtime and min(one.mtime, two.mtime) < young:
+        elif one.mtime != two.mtime and (one.mtime < young if one.kind == "dir" else min(one.mtime, two.mtime) < young):
             found[path] = f"time {one.mtime} != {two.mtime}"
     return found
 
