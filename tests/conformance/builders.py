@@ -105,7 +105,7 @@ class OrcaBuilder:
             options.append("--network=none")
         return self.orca(
             "build", *options, *place.where(), env=place.case.environment, check=False, user=self.user,
-            stdin=place.stdin(),
+            stdin=place.stdin(), timeout=60,
         )  # fmt: skip
 
     def image(self, digest: str) -> Flat:
