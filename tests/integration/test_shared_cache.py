@@ -290,3 +290,15 @@ def test_a_local_cache_is_an_image_layout(machines: Machines, open_path: Path) -
     assert len(steps) == 6
     for name in steps:
         subprocess.run(["skopeo", "inspect", f"oci:{cache}:{name}"], check=True, capture_output=True)
+
+
+def test_several_platforms(machines: Machines, place: tuple[str, str]) -> None:
+    """An index comes out of a shared cache as it went in; so do layers of COPY --link."""
+    to, from_ = place
+    one, two = machines(), machines()
+    text = "FROM scratch AS b\nCOPY f /x\nFROM scratch\nARG TARGETARCH\nLABEL a=$TARGETARCH\nCOPY --from=b /x /y\n"
+    context = one.context({"Dockerfile": f"{text}COPY --link f /z\n", "f": "f"})
+    platforms = "--platform=linux/amd64,linux/arm64"
+    first = one.run(context, platforms, to, check=True)
+    digest, ran, warnings, _ = done(two, context, platforms, from_)
+    assert (digest, ran, warnings) == (first.out, [], [])
