@@ -16,6 +16,7 @@ from orca.cli.logfile import log_file
 from orca.cli.options import Parser
 from orca.errors import OrcaError
 from orca.events import Emit, Event, Warned
+from orca.executor import contexts
 from orca.executor.build import Build
 from orca.executor.options import STDOUT, Options, Result
 from orca.oci import platform as platforms
@@ -58,19 +59,28 @@ def run(arguments: Sequence[str]) -> int:
     # A plain --pull takes no value: what follows it is the next argument.
     given = make_parser().parse(["--pull=always" if word == "--pull" else word for word in foreign.complete(arguments)])
     foreign.check(given)
-    options, warnings = make_options(given, os.environ)
-    call = calling.read(given)
-    if call.method != "build":
-        from orca.cli import calls
+    with contexts.opened(given.context, lambda: open_view(view_of(given), explain=given.explain)) as place:
+        options, warnings = make_options(given, os.environ, place)
+        call = calling.read(given)
+        if call.method != "build":
+            from orca.cli import calls
 
-        return calls.carry_out(call, options)
-    digest_of_result(given, options, warnings)
+            return calls.carry_out(call, options)
+        digest_of_result(given, options, warnings)
     return 0
 
 
-def make_options(given: argparse.Namespace, environ: Mapping[str, str]) -> tuple[Options, list[Warned]]:
+def view_of(given: argparse.Namespace) -> Mode:
+    """How the build is shown."""
+    mode: Mode = "quiet" if given.quiet else given.progress
+    return mode
+
+
+def make_options(
+    given: argparse.Namespace, environ: Mapping[str, str], place: contexts.Place
+) -> tuple[Options, list[Warned]]:
     """The build that a command line asks for, and what is worth a warning. Raises UsageError, DockerfileError."""
-    what = source.read(given, environ)
+    what = source.read(given, environ, place)
     if given.manifest is not None:
         reference.local(given.manifest)  # a bad name is told before anything is done
     named = naming.read(given, environ)
@@ -93,6 +103,7 @@ def make_options(given: argparse.Namespace, environ: Mapping[str, str]) -> tuple
         platforms=what.platforms,
         outputs=outputs,
         access=registry.read(given),
+        contexts=what.contexts,
     )
     return options, list(what.warnings)
 
@@ -103,7 +114,7 @@ def digest_of_result(given: argparse.Namespace, options: Options, warnings: list
     What the cache has entirely is delivered at once; anything else is done in the sandbox, into
     which this process moves, and so are outputs.
     """
-    mode: Mode = "quiet" if given.quiet else given.progress
+    mode = view_of(given)
     store = Store.open()
     with store.in_use(), log_file(given.logfile) as log:
         build = make_build(options, store)
@@ -174,7 +185,11 @@ def recipe(given: argparse.Namespace, options: Options) -> dict[str, Any]:
     kept["platform"] = [str(platform) for platform in options.platforms or (options.platform,)]
     if options.naming.epoch is not None and given.timestamp is None:
         kept["source_date_epoch"] = str(options.naming.epoch)
-    text = "\n".join(options.dockerfile.lines) + "\n"
+    lines = list(options.dockerfile.lines)
+    for found in options.dockerfile.instructions:
+        if found.keyword == "ADD":
+            lines[found.span.first - 1 : found.span.last] = map(hide, lines[found.span.first - 1 : found.span.last])
+    text = "\n".join(lines) + "\n"
     return {
         "dockerfile": {"name": options.dockerfile.name, "text": text},
         "ignore_file": str(options.ignore_file.absolute()) if options.ignore_file else None,

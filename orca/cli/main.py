@@ -29,6 +29,7 @@ VERBS: dict[str, Verb] = {
     "images":     Verb("images",     "Images",  "list the images in the store"),
     "ls":         Verb("images",     "",        "the same as images"),
     "verify":     Verb("verify",     "Build",   "build an image again and explain each difference"),
+    "context":    Verb("context",    "Build",   "list what a build context sends, and why"),
     "inspect":    Verb("inspect",    "Images",  "show an image's config and manifest"),
     "history":    Verb("history",    "Images",  "show which instruction made each layer"),
     "tag":        Verb("tag",        "Images",  "give an image another name"),

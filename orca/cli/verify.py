@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from orca.cli import access, build
 from orca.cli.options import Parser, print_json
+from orca.dockerfile.remotes import looks_remote
 from orca.errors import OrcaError, UsageError
 from orca.events import Warned
 from orca.executor import records
+from orca.executor.contexts import Place, directory_of
 from orca.executor.options import Options
 from orca.oci import platform as platforms
 from orca.sources import names
@@ -94,6 +96,8 @@ def make_options(
     context = os.path.abspath(given.context) if given.context else whole.context
     if context == "-":
         raise UsageError("the build context came from standard input", hint="unpack it, and name it with --context DIR")
+    if looks_remote(context):
+        raise UsageError(f"the build context came from {context}", hint="fetch it, and name it with --context DIR")
     whole.context, whole.platform = context, [platform]
     whole.build_arg = [*whole.build_arg, *given.build_arg]
     whole.secret, whole.ssh = given.secret or whole.secret, given.ssh or whole.ssh
@@ -102,7 +106,8 @@ def make_options(
     whole.file = _dockerfile(given, recipe)
     directory = recipe.get("cwd") or "."
     with chdir(directory if os.path.isdir(directory) and not given.context else "."):
-        options, warnings = build.make_options(whole, {name: environ[name] for name in environ if name not in _OURS})
+        rest = {name: environ[name] for name in environ if name not in _OURS}
+        options, warnings = build.make_options(whole, rest, Place(directory_of(context)))
         options = replace(
             options,
             context=options.context.absolute() if options.context else None,

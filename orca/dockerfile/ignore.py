@@ -13,7 +13,7 @@ from functools import cached_property
 from . import glob
 from .glob import GlobError
 from .instructions import Span
-from .machine import Machine, Path, mask, path_pattern, suffix_pattern
+from .machine import Machine, Node, Path, mask, path_pattern, suffix_pattern
 from .text import BOM, MAX_BYTES, SPACE, Source, cut, printable
 
 MAX_STATES = 100_000  # characters in all patterns together: thousands of lines
@@ -43,11 +43,11 @@ class Rule:
 class State:
     """Where a walk stands: at one path.
 
-    `active` are the automaton's states behind it, `matched` the final states of the rules that apply to it and so to
+    `node` is where the automaton is behind it, `matched` the final states of the rules that apply to it and so to
     all below, `decider` the last of these.
     """
 
-    active: int
+    node: Node
     matched: int = 0
     excluded: bool = False
     decider: int | None = None
@@ -62,7 +62,8 @@ class IgnoreRules:
         self._rule_of = dict(zip(self._machine.ends, rules, strict=True))
         self._negated = frozenset(end for end, rule in self._rule_of.items() if rule.negated)
         self._decisions: dict[tuple[int, int], tuple[int, bool, int | None]] = {}
-        self.root = State(self._machine.start)
+        self.root = State(self._machine.begin())
+        self._plain: dict[Node, State] = {}
 
     @classmethod
     def parse(cls, text: str | bytes, name: str = ".dockerignore") -> IgnoreRules:
@@ -98,16 +99,27 @@ class IgnoreRules:
     def enter(self, parent: State, name: str) -> State:
         """The state at the entry `name` of the directory that `parent` stands at."""
         machine = self._machine
-        active = parent.active if parent is self.root else machine.run(parent.active, "/")
-        active = machine.run(active, name)
-        matched, excluded, decider = self._decide(parent.matched, active & machine.final)
-        return State(active, matched, excluded, decider)
+        node = parent.node if parent is self.root else machine.run(parent.node, "/")
+        node = machine.run(node, name)
+        if not parent.matched and not node.found:
+            return self._undecided(node)
+        matched, excluded, decider = self._decide(parent.matched, node.found)
+        return State(node, matched, excluded, decider)
+
+    def _undecided(self, node: Node) -> State:
+        """A path on which no rule has a word: one value for all that are alike."""
+        found = self._plain.get(node)
+        if found is None:
+            if len(self._plain) >= self._machine.most_nodes:  # each keeps a set of states
+                self._plain.clear()
+            found = self._plain[node] = State(node)
+        return found
 
     def may_reinclude(self, state: State) -> bool:
         """Whether anything below the directory at `state` may be in the context: if not, skip it."""
         if not state.excluded:
             return True
-        below = self._machine.run(state.active, "/") & self._negated_states
+        below = self._machine.run(state.node, "/").states & self._negated_states
         return state.decider is None or below >> (state.decider + 1) != 0
 
     def decision(self, state: State) -> Decision:

@@ -14,6 +14,7 @@ from enum import Enum
 from .glob import Atom, Class, Wild, accepts
 
 MAX_TABLE = 4096  # characters whose step is remembered
+MAX_NODES_BITS = 1 << 27  # all sets of states that are remembered, together
 
 
 class Gap(Enum):
@@ -77,6 +78,20 @@ def _join(first: Gap, second: Gap) -> Gap:
     return _JOINED.get((first, second), Gap.ANYTHING)
 
 
+class Node:
+    """A set of active states, and where characters lead from it as far as known: a walk meets few sets, often.
+
+    `found` are the final ones among them.
+    """
+
+    __slots__ = ("found", "next", "states")
+
+    def __init__(self, states: int, found: int) -> None:
+        self.states = states
+        self.found = found
+        self.next: dict[str, Node] = {}
+
+
 class Machine:
     """The automaton. `start` are the states before any character, `final` those in which some pattern matches.
 
@@ -96,18 +111,40 @@ class Machine:
         self._stay_inside = builder.mask(builder.stay_inside)
         self._stay = builder.mask(builder.stay)
         self._table: dict[str, tuple[int, int]] = {}
+        self._nodes: dict[int, Node] = {}
+        self.most_nodes = max(64, MAX_NODES_BITS // max(1, builder.count))
 
-    def run(self, states: int, text: str) -> int:
-        """The states after `text`, from `states`."""
-        table, skips = self._table, self._skips
+    def begin(self) -> Node:
+        """Where every text begins."""
+        return self._node(self.start)
+
+    def run(self, node: Node, text: str) -> Node:
+        """Where `text` leads from `node`."""
         for char in text:
-            step = table.get(char) or self._step(char)
-            states = (states << 1) & step[0] | states & step[1]
-            if not states:
-                return 0
-            if states & skips:
-                states = self._skip(states)
-        return states
+            node = node.next.get(char) or self._advance(node, char)
+        return node
+
+    def _advance(self, node: Node, char: str) -> Node:
+        """A step that is taken for the first time."""
+        step = self._table.get(char) or self._step(char)
+        states = (node.states << 1) & step[0] | node.states & step[1]
+        if states & self._skips:
+            states = self._skip(states)
+        found = self._node(states)
+        if len(node.next) < MAX_TABLE:
+            node.next[char] = found
+        return found
+
+    def _node(self, states: int) -> Node:
+        node = self._nodes.get(states)
+        if node is None:
+            if len(self._nodes) >= self.most_nodes:
+                # Nodes that a walk still holds must not keep all others.
+                for each in self._nodes.values():
+                    each.next.clear()
+                self._nodes.clear()
+            node = self._nodes[states] = Node(states, states & self.final)
+        return node
 
     def _skip(self, states: int) -> int:
         """`states` with those that `(.*/)?` activates: it may take nothing, or begin with any character."""

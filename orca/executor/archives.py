@@ -16,12 +16,11 @@ from typing import IO, Self
 
 from orca.dockerfile import modes
 from orca.executor.copier import CopyError, Target
+from orca.sources.packed import COMPRESSED, ZSTD
 from orca.sources.tree import Item, Tree
 from orca.tools import bounds, kernel
 from orca.tools.command import Command, Runner
 
-ZSTD = b"\x28\xb5\x2f\xfd"
-_MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", ZSTD)
 _USTAR = slice(257, 262)
 _EXTENSIONS = (
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
@@ -61,7 +60,7 @@ def is_archive(source: Tree, item: Item) -> bool:
             return True
         if head.startswith(ZSTD):
             return True
-        if not head.startswith(_MAGIC):
+        if not head.startswith(COMPRESSED):
             return False
         file.seek(0)
         try:
@@ -76,47 +75,53 @@ def unpack(source: Tree, item: Item, target: Target, destination: str, runner: R
 
     Raises CopyError for a damaged archive, ImageError for one that unpacks to too much.
     """
+    with _open(source, item) as file:
+        unpack_file(file, item.name, target, destination, runner, chown=chown)
+
+
+def unpack_file(file: IO[bytes], name: str, target: Target, destination: str, runner: Runner, *, chown: bool) -> None:
+    """The same for a file that is open at its beginning; `name` is for errors."""
     os.close(target.open_directory(destination.strip("/")))
-    most = bounds.limit(item.entries[0].size)
+    most = bounds.limit(os.fstat(file.fileno()).st_size)
     size = 0
     try:
         with (
-            _stream(source, item, runner, most) as file,
-            tarfile.open(fileobj=file, mode="r|*", tarinfo=BoundedHeader) as archive,
+            _stream(file, name, runner, most) as plain,
+            tarfile.open(fileobj=plain, mode="r|*", tarinfo=BoundedHeader) as archive,
         ):
             directories: list[tuple[str, tarfile.TarInfo]] = []
             for member in archive:
                 size += bounds.ENTRY + max(member.size, 0)
                 if size > most:
-                    raise bounds.exceeded(item.name, most)
+                    raise bounds.exceeded(name, most)
                 _member(archive, member, target, destination, directories, chown=chown)
             for place, member in reversed(directories):
                 _finish_directory(target, place, member, chown=chown)
     except (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError) as error:
         # Numbers too large for the system, extended headers without end: nobody's tar writes such.
-        raise CopyError(f"{item.name} is a damaged archive: {error}") from error
+        raise CopyError(f"{name} is a damaged archive: {error}") from error
 
 
 @contextlib.contextmanager
-def _stream(source: Tree, item: Item, runner: Runner, most: int) -> Iterator[IO[bytes]]:
+def _stream(file: IO[bytes], name: str, runner: Runner, most: int) -> Iterator[IO[bytes]]:
     """The archive as tarfile can read it: zstd is not in Python's library yet. At most `most` bytes."""
-    with _open(source, item) as file:
-        if file.read(4) != ZSTD:
-            file.seek(0)
-            yield file
-            return
-        os.lseek(file.fileno(), 0, os.SEEK_SET)  # seek() would move within the buffer only, and zstd reads the file
-        import tempfile
+    zstd = file.read(4) == ZSTD
+    file.seek(0)
+    if not zstd:
+        yield file
+        return
+    import tempfile
 
-        with tempfile.TemporaryFile() as plain:
+    os.lseek(file.fileno(), 0, os.SEEK_SET)  # what was read ahead is in our buffer, not in the program's
+    with tempfile.TemporaryFile() as plain:
 
-            def keep(data: bytes, stream: str) -> None:
-                if stream == "stdout" and plain.write(data) and plain.tell() > most:
-                    raise bounds.exceeded(item.name, most)
+        def keep(data: bytes, stream: str) -> None:
+            if stream == "stdout" and plain.write(data) and plain.tell() > most:
+                raise bounds.exceeded(name, most)
 
-            runner.run(Command(("zstd", "-dc"), "unpack the archive"), stdin=file, on_output=keep)
-            plain.seek(0)
-            yield plain
+        runner.run(Command(("zstd", "-dc"), "unpack the archive"), stdin=file, on_output=keep)
+        plain.seek(0)
+        yield plain
 
 
 def _clean(name: str) -> str:

@@ -12,6 +12,7 @@ from orca.events import Event, Warned
 from orca.executor.options import Options
 from orca.executor.stage import Miss
 from orca.oci.platform import Platform
+from orca.plan.stages import named_context
 from orca.sources import names
 from orca.sources.names import platform_of, stored
 from orca.store.layout import Image
@@ -20,6 +21,10 @@ from orca.store.store import Store
 if TYPE_CHECKING:
     from orca.executor.rootfs import Workshop
     from orca.sources.images import Puller
+
+
+IMAGE = "docker-image://"
+LAYOUT = "oci-layout://"
 
 
 class Bases:
@@ -43,6 +48,14 @@ class Bases:
         `asked`: somebody chose the platform, so a registry is asked where the store has another one only.
         `strict`: an image for another platform than the one asked for is then an error, else a warning.
         """
+        name = named_context(text, self.options.contexts.named)
+        source = "" if name is None else self.options.contexts.named[name]
+        if source.startswith(LAYOUT):
+            return self._suited(
+                self._layout(text, source, platform, shop), text, platform, strict=asked and strict
+            ), True
+        if source.startswith(IMAGE):
+            text = source.removeprefix(IMAGE)
         policy = self.options.caching.pull
         there = names.in_store(self.store, text) if policy in ("missing", "never") else None
         if there is not None and (found := stored(self.store, there, platform, fitting=asked)) is not None:
@@ -59,10 +72,25 @@ class Bases:
 
     def triggers(self, text: str, platform: Platform) -> int:
         """How many ONBUILD triggers the image has, as far as is known before anything is fetched."""
+        if named_context(text, self.options.contexts.named) is not None:
+            return 0
         with contextlib.suppress(OrcaError):
             if there := names.in_store(self.store, text):
                 return len(self.store.images.image(there, platform).config.onbuild)
         return 0
+
+    def _layout(self, name: str, source: str, platform: Platform, shop: Workshop | None) -> Image:
+        """The image of a named OCI layout, copied into the store once. Raises Miss, OrcaError."""
+        from orca.sources import layouts
+
+        with self._lock:
+            if (source, platform) not in self._policy_used:
+                found = layouts.find(source.removeprefix(LAYOUT), platform, what=f"--build-context {name}={source}")
+                if shop is None and not self.store.complete(found.image.descriptor):
+                    raise Miss
+                layouts.bring(found, self.store)
+                self._policy_used[source, platform] = found.image
+            return self._policy_used[source, platform]
 
     def _suited(self, image: Image, text: str, platform: Platform, *, strict: bool) -> Image:
         """`image`, if it is for `platform`. One that is not only earns a warning, unless `strict`."""

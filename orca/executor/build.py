@@ -64,7 +64,7 @@ class Build:
         self.id, self.inputs, self.bases = self.shared.id, self.shared.inputs, self.shared.bases
         self.plan = self.plan.with_triggers(self._triggers())
         self.shared.number_from(first_step - 1 + self.plan.total_steps)
-        self.remotes = self.shared.remotes
+        self.remotes, self.named = self.shared.remotes, self.shared.named
         self.elsewhere: Elsewhere | None = None
         self._looked_elsewhere = False
         self._builder: Callable[[Build, Stage, Workshop | None], StageBuilder] = StageBuilder
@@ -136,6 +136,7 @@ class Build:
             return None
         finally:
             self.inputs.remember()
+            self.named.remember()
             self.emit = emit
             self._done.clear()
         for event in events:
@@ -166,6 +167,7 @@ class Build:
             return image
         finally:
             self.inputs.remember()
+            self.named.remember()
 
     def check_machine(self, shop: Workshop) -> None:
         """Can every RUN that is not known to be cached run here? Raises OrcaError before anything else is done.
@@ -279,7 +281,7 @@ class Build:
         options = self.options
         everything = make_plan(
             options.dockerfile, self.settings.scope, target=str(index), platform=options.platform,
-            asked=bool(options.platforms),
+            asked=bool(options.platforms), contexts=options.contexts.named,
         )  # fmt: skip
         return replace(everything.stages[index], first_step=self.extra_step(len(everything.stages[index].instructions)))
 
@@ -331,14 +333,18 @@ class Build:
 
     def is_anew(self, word: str, stage: Stage, shop: Workshop | None) -> bool:
         """Is what `--from=word` means a stage that had to be carried out anew?"""
-        index = self.plan.find(word, stage.index) if self.options.caching.no_cache_stages else None
+        if not self.options.caching.no_cache_stages or self.reads_tree(word, stage):
+            return False
+        index = self.plan.find(word, stage.index)
         return index is not None and self.stage_result(index, shop).anew
 
     def mount_keys(self, op: ExecOp, stage: Stage, shop: Workshop | None) -> list[str]:
         """What a RUN depends on through its bind mounts. What a cache, a secret or an agent holds does not count."""
         keys = []
         for mount in op.mounts:
-            if mount.from_ is not None:
+            if self.reads_tree(mount.from_, stage):
+                keys.append(self.named.mount_key(mount, shop))
+            elif mount.from_ is not None:
                 keys.append(self.source_key(mount.from_, stage, shop))
             elif mount.kind == "bind":
                 keys.append(digest_items([self.inputs.mount_item(mount, self.inputs.context())], owners=False))
@@ -351,6 +357,16 @@ class Build:
     def agent(self, name: str) -> str | None:
         """The socket of the agent that --ssh gave under this id."""
         return self.options.running.agents.get(name)
+
+    def reads_tree(self, word: str | None, stage: Stage) -> bool:
+        """Does `--from=word` in `stage` mean a named context of files alone?
+
+        A stage of such a name is that context, and reads it under its own name.
+        """
+        if word is None or not self.named.is_tree(word):
+            return False
+        index = self.plan.find(word, stage.index)
+        return index is None or index >= stage.index
 
     def source_key(self, word: str, stage: Stage, shop: Workshop | None) -> str:
         """What a COPY --from depends on: all of the stage or image that it names."""
@@ -431,7 +447,7 @@ def prepare(options: Options, first_step: int = 1) -> tuple[Settings, Plan]:
     scope = make_scope(options)
     plan = make_plan(
         options.dockerfile, scope, target=options.target, platform=options.platform,
-        asked=bool(options.platforms), first=first_step,
+        asked=bool(options.platforms), first=first_step, contexts=options.contexts.named,
     )  # fmt: skip
     check_stage_names(options)
     running = options.running

@@ -138,10 +138,12 @@ def _copy_alone(op: FileOp, work: Work) -> Changed:
 
 def _target(op: FileOp, fd: int, work: Work) -> Target:
     """The root open at `fd`, with the owner and mode that the flags say."""
-    owner = None if op.from_ else (0, 0)
+    # What comes from an image has an owner; what somebody's directory holds has not.
+    mine = op.from_ is None or work.build.reads_tree(op.from_, work.stage)
+    owner = (0, 0) if mine else None
     if op.chown:
         owner = work.owner or users.owner(fd, op.chown)
-    return Target(fd, Ownership(owner, op.chmod, work.build.options.naming.epoch, level=op.from_ is None))
+    return Target(fd, Ownership(owner, op.chmod, work.build.options.naming.epoch, level=mine))
 
 
 @dataclass(frozen=True)
@@ -198,6 +200,9 @@ def _source(op: FileOp, work: Work) -> Iterator[Tree]:
     """The tree that a COPY reads: the build context, a stage's root, an image's root."""
     if op.from_ is None:
         yield work.build.inputs.context()
+        return
+    if work.build.reads_tree(op.from_, work.stage):
+        yield work.build.named.tree(op.from_, work.shop)
         return
     rootfs = work.build.source_rootfs(op.from_, work.stage, work.shop, work.number)
     with rootfs.readable() as root, Tree(root, owners=True) as tree:

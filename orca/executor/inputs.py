@@ -49,7 +49,9 @@ class Inputs:
         if path is None:
             raise SourceError("there is no build context to copy from", hint="give a directory: orca build DIR")
         rules, name = self.ignore_rules()
-        cache = StatCache.for_directory(self.store.root / "cache", path.resolve())
+        cache = None
+        if not self.options.contexts.temporary:
+            cache = StatCache.for_directory(self.store.root / "cache", path.resolve())
         return Tree(path, rules=rules, rules_name=name, cache=cache)
 
     def ignore_rules(self) -> tuple[IgnoreRules | None, str]:

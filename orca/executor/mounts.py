@@ -87,7 +87,7 @@ def _add(result: Prepared, mount: Mount, source: Path, *, directory: bool, read_
 
 
 def _bind(mount: Mount, work: Work, place: Path, result: Prepared, stack: contextlib.ExitStack) -> None:
-    if mount.from_ is None:
+    if mount.from_ is None or work.build.reads_tree(mount.from_, work.stage):
         source, directory = _from_context(mount, work, place, stack)
     else:
         rootfs = work.build.source_rootfs(mount.from_, work.stage, work.shop, work.number)
@@ -105,8 +105,12 @@ def _from_context(mount: Mount, work: Work, place: Path, stack: contextlib.ExitS
     Where nothing is hidden and nothing may be written it is the context itself; else a copy, whose
     files are the container's root's, whoever has them outside.
     """
-    tree = work.build.inputs.context()
-    item = work.build.inputs.mount_item(mount, tree)
+    if mount.from_ is None:
+        tree = work.build.inputs.context()
+        item = work.build.inputs.mount_item(mount, tree)
+    else:
+        tree = work.build.named.tree(mount.from_, work.shop)
+        item = tree.find_one(mount.source or "/")
     if mount.read_only and not tree.has_rules:
         with _opened_again(tree.fd) as fd:
             return bound(fd, item.path or ".", place, stack, what=mount.source)
@@ -248,6 +252,10 @@ def _locked_cache(base: Path, mount: Mount, runner: Runner, stack: contextlib.Ex
 def _fill(mount: Mount, work: Work, fd: int, stack: contextlib.ExitStack) -> None:
     """A new cache begins with what `from` names."""
     if mount.from_ is None:
+        return
+    if work.build.reads_tree(mount.from_, work.stage):
+        tree = work.build.named.tree(mount.from_, work.shop)
+        copier.copy(tree.find(mount.source or "/"), tree, Target(fd, Ownership()), "/")
         return
     rootfs = work.build.source_rootfs(mount.from_, work.stage, work.shop, work.number)
     with rootfs.readable() as root, Tree(root, owners=True) as tree:

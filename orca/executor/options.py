@@ -182,6 +182,17 @@ class Caching:
 
 
 @dataclass(frozen=True)
+class Contexts:
+    """What else there is to build from. `temporary`: the build context is gone after the build.
+
+    `named` is what --build-context says, by names in lower case; see `executor.named`.
+    """
+
+    temporary: bool = False
+    named: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
 class Options:
     """A build. `platform` is what a `Build` is for; `platforms` are those that were asked for, if any were.
 
@@ -203,6 +214,7 @@ class Options:
     platforms: tuple[Platform, ...] = ()
     outputs: tuple[Output, ...] = ()
     access: Access = field(default_factory=Access)
+    contexts: Contexts = Contexts()
 
 
 @dataclass(frozen=True)

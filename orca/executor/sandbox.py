@@ -26,6 +26,10 @@ EVERY_ID = "0 0 65536\n65536 65536 4294901759"
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+# The pid of this process once it is in its sandbox; a child of it is another process.
+_inside: list[int] = []
+
+
 @dataclass(frozen=True)
 class IdRange:
     """`count` ids from `inside` on are `outside` and following ones outside the namespace."""
@@ -124,8 +128,11 @@ def enter(runner: Runner) -> None:
     """Move this process into the sandbox; returns inside, as root and pid 1 there.
 
     The process that called stays behind only to pass on signals and the exit code. Call it from the
-    main thread, before any other thread is started. Raises OrcaError when namespaces are not to be had.
+    main thread, before any other thread is started; inside it does nothing. Raises OrcaError when namespaces are not
+    to be had.
     """
+    if inside():
+        return
     ready_r, ready_w = os.pipe()
     mapped_r, mapped_w = os.pipe()
     if os.getuid():
@@ -207,6 +214,7 @@ def _become_sandbox(ready: int, mapped: int) -> None:
         _, status = os.waitpid(inner, 0)
         os._exit(os.waitstatus_to_exitcode(status) & 255)
     os.close(ready)
+    _inside[:] = [os.getpid()]
     kernel.die_with_parent()
     catch_signals()
     kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
@@ -235,5 +243,5 @@ def _protect_kernel() -> None:
 
 
 def inside() -> bool:
-    """Is this process pid 1 of a sandbox?"""
-    return os.getpid() == 1
+    """Is this process pid 1 of a sandbox that `enter` made? (Of a container, orca may be pid 1 anyway.)"""
+    return _inside == [os.getpid()]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from orca.events import Event
 from orca.executor.bases import Bases
 from orca.executor.inputs import Inputs
+from orca.executor.named import Named
 from orca.executor.options import Options
 from orca.executor.remotes import Remotes
 from orca.store.store import StepRecord, Store
@@ -33,6 +34,7 @@ class Shared:
         self.inputs = Inputs(options, store, emit)
         self.bases = Bases(options, store, emit)
         self.remotes = Remotes(store, emit)
+        self.named = Named(options, store, emit)
         self.failed: BaseException | None = None
         """What ended the first build that failed; the others are then ended, and say nothing of interest."""
         self._several = several

@@ -19,7 +19,7 @@ from orca.dispatch import table
 from orca.dispatch.ops import ConfigOp, ExecOp, FileOp, Op, Step
 from orca.dispatch.state import State, from_base
 from orca.dockerfile import remotes
-from orca.dockerfile.instructions import Instruction
+from orca.dockerfile.instructions import Copy, Instruction
 from orca.errors import OrcaError
 from orca.events import LayerCommitted, StepFinished, StepStarted
 from orca.oci.image import DEFAULT_PATH, Descriptor, ImageConfig
@@ -128,6 +128,18 @@ class StageBuilder:
             yield number, self.build.parse_trigger(trigger, self.stage)
         yield from enumerate(self.stage.instructions, next_step + self.stage.triggers)
 
+    @property
+    def _on_tree(self) -> bool:
+        """FROM a named context of files alone: they are copied to an empty root."""
+        return isinstance(self.stage.base, str) and self.build.named.is_tree(self.stage.base)
+
+    def _copy_of_tree(self, position: Position) -> Step:
+        word = str(self.stage.base)
+        copy = Copy(
+            span=self.stage.origin.span, text=f"COPY --from={word} / /", sources=("/",), destination="/", from_=word
+        )
+        return table.translate(copy, position.state, self.build.settings)
+
     # -- FROM
 
     def _from(self) -> Position:
@@ -138,6 +150,9 @@ class StageBuilder:
             position, cached = self._base(number)
             if self.build.options.naming.env:
                 position = replace(position, state=position.state.with_env(self.build.options.naming.env))
+            if self._on_tree:
+                position, copied = self._carry_out(number, self._copy_of_tree(position), position, traced=False)
+                cached = cached and copied
         if self.shop is not None:
             self.build.shared.trace.base(self.stage, number, position.key, self._base_made_of(), cached=cached)
         self.cached += cached
@@ -149,7 +164,8 @@ class StageBuilder:
         platform = str(self.stage.platform)
         if isinstance(self.stage.base, int):
             return {"stage": self.build.plan.stages[self.stage.base].label, "platform": platform}
-        digest = self._manifest.digest if self._manifest and self.stage.base.lower() != SCRATCH else SCRATCH
+        empty = self._on_tree or self.stage.base.lower() == SCRATCH
+        digest = self._manifest.digest if self._manifest and not empty else SCRATCH
         return {"from": digest, "image": self.stage.base, "platform": platform}
 
     def _base(self, number: int) -> tuple[Position, bool]:
@@ -163,7 +179,7 @@ class StageBuilder:
             state = below.position.state
             state = replace(state, config=replace(state.config, onbuild=()), cmd_set=False)
             return Position(below.position.key, state, below.position.snapshots), True
-        if self.stage.base.lower() == SCRATCH:
+        if self.stage.base.lower() == SCRATCH or self._on_tree:
             return self._scratch(number)
         image, cached = self.build.bases.image(
             self.stage.base, self.stage.platform, self.shop, number, asked=self.stage.asked, strict=True
@@ -207,28 +223,34 @@ class StageBuilder:
         with self.build.at(instruction, number, begun):
             step = table.translate(instruction, before.state, self.build.settings)
             self._tell_start(number, instruction, step.op.describe())
-            ingredients = {**step.op.ingredients(), "history": step.history, **self._extra(step.op, number)}
-            ingredients |= self.build.options.naming.ingredients()
-            key = step_key(before.key, ingredients)
-            self._anew = self._anew or self._reads_anew(step.op)
-            record = self._known(key)
-            cached = record is not None
-            self._trace(number, step, key, ingredients, cached=cached)
-            if record is not None:
-                self.build.hits.add(number)
-                position = self._take(record, step)
-            elif self._may_pass():
-                self._only_key = cached = True
-                position = Position(key, step.state)
-            elif isinstance(step.op, FileOp) and step.op.link:
-                position, cached = self._do_link(number, step, before, key, ingredients)
-            else:
-                position = self._do(number, step, before, key, ingredients)
-            if self.build.options.in_order:
-                self._settle()
+            position, cached = self._carry_out(number, step, before)
         self.cached += cached
         self.build.emit(StepFinished(number, time.monotonic() - begun, cached))
         return position
+
+    def _carry_out(self, number: int, step: Step, before: Position, *, traced: bool = True) -> tuple[Position, bool]:
+        """Take the step from the cache, or do it; where the stage stands then, and whether it was in the cache."""
+        ingredients = {**step.op.ingredients(), "history": step.history, **self._extra(step.op, number)}
+        ingredients |= self.build.options.naming.ingredients()
+        key = step_key(before.key, ingredients)
+        self._anew = self._anew or self._reads_anew(step.op)
+        record = self._known(key)
+        cached = record is not None
+        if traced:
+            self._trace(number, step, key, ingredients, cached=cached)
+        if record is not None:
+            self.build.hits.add(number)
+            position = self._take(record, step)
+        elif self._may_pass():
+            self._only_key = cached = True
+            position = Position(key, step.state)
+        elif isinstance(step.op, FileOp) and step.op.link:
+            position, cached = self._do_link(number, step, before, key, ingredients)
+        else:
+            position = self._do(number, step, before, key, ingredients)
+        if self.build.options.in_order:
+            self._settle()
+        return position, cached
 
     def _known(self, key: str) -> StepRecord | None:
         """The step, if it is in the cache, or made for another platform meanwhile; else it is ours to make."""
@@ -263,6 +285,8 @@ class StageBuilder:
             if op.remotes:
                 found["fetched"] = [self.build.remotes.key(remote, self.shop, number) for remote in op.remotes]
             return found
+        if self.build.reads_tree(op.from_, self.stage):
+            return {"files": self.build.named.copy_key(op, self.build.inputs, self.shop)}
         return {"source": self.build.source_key(op.from_, self.stage, self.shop)}
 
     def _trace(self, number: int, step: Step, key: str, ingredients: dict[str, Any], *, cached: bool) -> None:

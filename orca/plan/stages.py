@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from orca.dockerfile import mounts
@@ -105,10 +105,26 @@ def copied_from(instruction: Instruction) -> Iterator[tuple[Instruction, str]]:
                     yield instruction, word
 
 
+def named_context(word: str, names: Collection[str]) -> str | None:
+    """The --build-context that `word` means in a FROM or --from: its name, in any case, `:latest` or not."""
+    name = word.lower()
+    bare = name.removesuffix(":latest")
+    return next((each for each in (name, bare, f"{bare}:latest") if each in names), None)
+
+
 def make_plan(
-    source: Dockerfile, scope: Scope, *, target: str | None, platform: Platform, asked: bool = False, first: int = 1
+    source: Dockerfile,
+    scope: Scope,
+    *,
+    target: str | None,
+    platform: Platform,
+    asked: bool = False,
+    first: int = 1,
+    contexts: Collection[str] = (),
 ) -> Plan:
     """Resolve FROMs and --froms; steps are numbered from `first` on. `asked`: `platform` was chosen by somebody.
+
+    `contexts` are names that stand for something else than a stage or an image: a stage of such a name is it.
 
     Raises DockerfileError at the line, UsageError for an unknown target.
     """
@@ -116,7 +132,9 @@ def make_plan(
     names: dict[str, int] = {}
     stages: list[Stage] = []
     for index, (origin, body) in enumerate(parts):
-        stage = _stage(index, origin, body, names, scope, platform, _all_names(parts))
+        if origin.stage and origin.stage in contexts:
+            body = ()
+        stage = _stage(index, origin, body, names, scope, platform, _all_names(parts), contexts)
         if isinstance(stage.base, int):
             below = stages[stage.base]
             stage = replace(stage, platform=below.platform, asked=below.asked)
@@ -141,12 +159,15 @@ def _stage(
     scope: Scope,
     default: Platform,
     later: Mapping[str, int],
+    contexts: Collection[str] = (),
 ) -> Stage:
     image = scope.expand(origin.image, scope.in_from, origin)
     if not image:
         hint = "give the ARG a default, or --build-arg"
         raise scope.error(f"FROM {origin.image} is empty after its variables were expanded", origin, hint)
     base: int | str = names.get(image.lower(), image)
+    if origin.stage and origin.stage in contexts:
+        base = origin.stage
     platform, asked = default, False
     if origin.platform is not None:
         text = scope.expand(origin.platform, scope.in_from, origin)
@@ -157,6 +178,8 @@ def _stage(
     needs = {base} if isinstance(base, int) else set()
     for instruction in body:
         for at, word in copied_from(instruction):
+            if named_context(word, contexts) is not None and word.lower() not in names:
+                continue
             found = _from_stage(word, index, names, later, scope, at)
             needs |= {found} if found is not None else set()
     return Stage(index, origin.stage, origin, base, platform, body, frozenset(needs), asked=asked)

@@ -45,3 +45,27 @@ def _sizes(rng: random.Random) -> list[int]:
     sizes = [int(r * scale) for r in raw]
     sizes[0] += TOTAL - sum(sizes)
     return sizes
+
+
+def ignore_context(path: Path, base: str, *, rules: bool) -> None:
+    """A Dockerfile with one COPY, of 20,000 small files in 1,000 directories; with `rules`, 300 lines that hide few."""
+    path.mkdir(parents=True)
+    kinds = ("py", "js", "c", "h", "md", "txt", "json", "css", "html", "go")
+    for n in range(2 * FILES):
+        directory = path / f"src{n % 20:02}" / f"mod{n // 20 % 50:02}"
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / f"file{n:05}.{kinds[n % 10]}").write_text(str(n))
+    (path / "Dockerfile").write_text(f"FROM {base}\nCOPY src* /srv/\n")
+    if rules:
+        (path / ".dockerignore").write_text("\n".join([*_rules(), ""]))
+
+
+def _rules() -> list[str]:
+    """Plain paths, suffixes, names at any depth, stars between, and exceptions."""
+    lines = [f"build{n}/out" for n in range(100)]
+    lines += [f"**/*.o{n}" for n in range(60)]
+    lines += [f"**/node_modules{n}" for n in range(40)]
+    lines += [f"src*/gen{n}/**/*.tmp" for n in range(40)]
+    lines += [f"docs/part{n}/*.pdf" for n in range(30)]
+    lines += [f"!docs/part{n}/keep.pdf" for n in range(15)]
+    return lines + [f"**/.cache{n}/[a-f]?*" for n in range(15)]

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from orca.dockerfile import parser as dockerfiles
+from orca.dockerfile import remotes
 from orca.dockerfile.instructions import Dockerfile
-from orca.errors import NotYet, UsageError
+from orca.errors import UsageError
 from orca.events import Warned
+from orca.executor.contexts import DOCKERFILE_LIMIT, STDIN, Place
 from orca.executor.inputs import read_small
+from orca.executor.options import Contexts
 from orca.oci import platform as platforms
 from orca.oci.platform import Platform
 from orca.plan import builtin
@@ -35,12 +38,19 @@ class Source:
     build_args: Mapping[str, str]
     proxies: Mapping[str, str]
     warnings: tuple[Warned, ...]
+    contexts: Contexts
 
 
 def declare(add: Callable[..., Any]) -> None:
     """Add the options to a parser's group."""
-    add("context", metavar="CONTEXT", nargs="?", help="the directory that COPY and ADD read from")
+    add("context", metavar="CONTEXT", nargs="?",
+        help="what COPY and ADD read from: a directory, - (a tar or a Dockerfile on standard input), a git "
+        "repository with #ref:subdirectory, the URL of a tar or a Dockerfile")  # fmt: skip
     add("-f", "--file", metavar="FILE", help="the Dockerfile (default CONTEXT/Dockerfile; - for standard input)")
+    add("--ignorefile", metavar="FILE", help="the ignore file (default FILE.dockerignore, CONTEXT/.dockerignore)")
+    add("--build-context", action="append", default=[], metavar="NAME=SOURCE",
+        help="another context for FROM and --from: a directory, docker-image://IMAGE, oci-layout://DIRECTORY[:TAG], "
+        "a git repository, the URL of a tar")  # fmt: skip
     add("--target", metavar="STAGE", help="build this stage, not the last one")
     add("--build-arg", action="append", default=[], metavar="NAME[=VALUE]",
         help="set an ARG; without =VALUE, from the environment")  # fmt: skip
@@ -50,55 +60,91 @@ def declare(add: Callable[..., Any]) -> None:
         help="the platform to build for; several make an image index")  # fmt: skip
 
 
-def read(given: argparse.Namespace, environ: Mapping[str, str]) -> Source:
+def read(given: argparse.Namespace, environ: Mapping[str, str], place: Place) -> Source:
     """The options as a value; the Dockerfile is read and parsed. Raises UsageError, DockerfileError."""
-    context, dockerfile_path = _places(given)
-    text = sys.stdin.buffer.read() if dockerfile_path is None else read_small(dockerfile_path, 16 << 20)
-    name = "Dockerfile" if dockerfile_path is None else os.path.normpath(dockerfile_path)
-    dockerfile = dockerfiles.parse(text, name)
+    found = find_dockerfile(given, place)
+    dockerfile = dockerfiles.parse(found.text, found.name)
     build_args, unset = _build_args([*_lines(given.build_arg_file), *given.build_arg], environ)
     return Source(
         dockerfile,
-        context,
-        _ignore_file(context, dockerfile_path),
+        place.directory,
+        find_ignore_file(given.ignorefile, place, found.path),
         given.target,
         platforms.parse_list(given.platform),
         build_args,
         {name: environ[name] for name in sorted(PROXIES) if environ.get(name)},
         (*unset, *_frontend(dockerfile, build_args), *_unused_args(dockerfile, build_args)),
+        Contexts(place.temporary, _named(given.build_context)),
     )
 
 
-def _places(given: argparse.Namespace) -> tuple[Path | None, Path | None]:
-    """The context's directory and the Dockerfile's path (None: standard input)."""
-    if given.context is None:
-        raise UsageError("which directory is the build context?", hint="orca build . uses this one")
-    if given.context == "-" or "://" in given.context or given.context.startswith("git@"):
-        raise NotYet(f"a build context from {given.context!r} is not supported yet", hint="give a directory")
-    context = Path(given.context)
-    if not context.is_dir():
-        kind = "is not a directory" if context.exists() else "does not exist"
-        raise UsageError(f"the build context {given.context} {kind}", hint="give the directory that COPY reads from")
-    if given.file == "-":
-        return context, None
+@dataclass(frozen=True)
+class Found:
+    """The Dockerfile: its text, what it is called, where it is (None: in no file)."""
+
+    text: bytes
+    name: str
+    path: Path | None
+
+
+def find_dockerfile(given: argparse.Namespace, place: Place) -> Found:
+    """The Dockerfile of a context, or what -f names. Raises UsageError."""
+    if place.dockerfile is not None:
+        if given.file is not None:
+            raise UsageError("the context is a Dockerfile itself, and -f names another", hint="leave one of them out")
+        return Found(place.dockerfile, "Dockerfile", None)
+    if given.file == STDIN:
+        if given.context == STDIN:
+            raise UsageError("the context and the Dockerfile cannot both come from standard input")
+        return Found(sys.stdin.buffer.read(DOCKERFILE_LIMIT + 1), "Dockerfile", None)
+    assert place.directory is not None
+    path = _dockerfile_path(given, place.directory, place.temporary)
+    name = os.path.relpath(path, place.directory) if place.temporary else os.path.normpath(path)
+    return Found(read_small(path, DOCKERFILE_LIMIT), name, path)
+
+
+def _dockerfile_path(given: argparse.Namespace, context: Path, temporary: bool) -> Path:
+    if given.file is not None and temporary:
+        # A context that somebody sends means its own files, never those of this machine.
+        if not os.path.lexists(context / given.file.lstrip("/")):
+            raise UsageError(f"there is no {given.file} in {remotes.hide(given.context)}")
+        return _inside(context, given.file.lstrip("/"))
     if given.file is not None:
         found = Path(given.file)
-        return context, found if found.exists() or not (context / given.file).exists() else context / given.file
+        return found if found.exists() or not (context / given.file).exists() else context / given.file
     for name in ("Dockerfile", "dockerfile", "Containerfile"):
         if os.path.lexists(context / name):
-            return context, _inside(context, name, "; -f FILE names one that is elsewhere")
-    raise UsageError(f"there is no Dockerfile in {given.context}", hint="name it with -f FILE")
+            return _inside(context, name, "; -f FILE names one that is elsewhere")
+    raise UsageError(f"there is no Dockerfile in {remotes.hide(given.context)}", hint="name it with -f FILE")
 
 
-def _ignore_file(context: Path | None, dockerfile: Path | None) -> Path | None:
-    """`<Dockerfile>.dockerignore` beside the Dockerfile, else the context's .dockerignore."""
+def find_ignore_file(given: str | None, place: Place, dockerfile: Path | None) -> Path | None:
+    """--ignorefile, else `<Dockerfile>.dockerignore` beside the Dockerfile, else the context's .dockerignore."""
+    if given is not None:
+        if not os.path.exists(given):
+            raise UsageError(f"--ignorefile {given} does not exist")
+        return Path(given)
     if dockerfile is not None:
         beside = dockerfile.with_name(f"{dockerfile.name}.dockerignore")
         if os.path.lexists(beside):
-            return _inside(beside.parent, beside.name)
-    if context is not None and os.path.lexists(context / ".dockerignore"):
-        return _inside(context, ".dockerignore")
+            inside = place.directory if place.temporary and place.directory else beside.parent
+            return _inside(inside, os.path.relpath(beside, inside))
+    if place.directory is not None and os.path.lexists(place.directory / ".dockerignore"):
+        return _inside(place.directory, ".dockerignore")
     return None
+
+
+def _named(words: Sequence[str]) -> dict[str, str]:
+    """--build-context NAME=SOURCE; names in lower case, a later one wins."""
+    result = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not name or not equals or not value:
+            raise UsageError(
+                f"--build-context {remotes.hide(word)!r} is not NAME=SOURCE", hint="NAME=DIRECTORY, for example"
+            )
+        result[name.lower()] = value
+    return result
 
 
 def _inside(directory: Path, name: str, otherwise: str = "") -> Path:
