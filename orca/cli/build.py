@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from orca.cli.flags import caching, calling, foreign, limits, naming, registry, results, running, showing, source
 from orca.cli.logfile import log_file
 from orca.cli.options import Parser
-from orca.errors import OrcaError
+from orca.errors import OrcaError, UsageError
 from orca.events import Emit, Event, Warned
 from orca.executor import contexts
 from orca.executor.build import Build
@@ -87,6 +87,8 @@ def make_options(
     outputs = results.read(given, named)
     if outputs and all(output.kind == "cacheonly" for output in outputs):
         named = replace(named, tags=())
+    if len(what.platforms) < 2 and any(each.level.startswith("index") for each in named.annotations):
+        raise UsageError("one image has no index to annotate", hint="give several platforms, or leave out index:")
     options = Options(
         what.dockerfile,
         what.context,

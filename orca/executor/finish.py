@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from orca.errors import StoreError
+from orca.executor import annotate
 from orca.executor.options import Naming
 from orca.executor.stage import Miss, StageResult
-from orca.oci import platform as platforms
 from orca.oci.image import History
 from orca.plan.cachekey import step_key
 from orca.store.layout import Image
@@ -67,7 +67,7 @@ def _form(naming: Naming) -> dict[str, Any]:
 
 def _assemble(build: Build, target: StageResult, shop: Workshop) -> Image:
     """The image as umoci left it, with the builder's own config: umoci drops fields that it does not know."""
-    from orca.executor import shapes, squash
+    from orca.executor import squash
 
     naming = build.options.naming
     made = build.store.images.image(target.manifest)
@@ -80,8 +80,7 @@ def _assemble(build: Build, target: StageResult, shop: Workshop) -> Image:
         diff_ids=made.config.diff_ids,
         history=tuple(_plain(entry) for entry in made.config.history),
     )
-    platform = platforms.normalize(config.os, config.architecture, config.variant)
-    manifest = shapes.annotate(made.manifest, naming.annotations, platform)
+    manifest = annotate.manifest(made.manifest, naming.annotations, config)
     return build.store.images.put_image(manifest.as_docker() if naming.docker else manifest, config)
 
 

@@ -49,6 +49,11 @@ class Product:
         """Is it an index?"""
         return self.descriptor.media_type in (image.INDEX, image.DOCKER_INDEX)
 
+    @property
+    def docker(self) -> bool:
+        """Is it in Docker's format?"""
+        return self.descriptor.media_type in (image.DOCKER_MANIFEST, image.DOCKER_INDEX)
+
 
 def product(result: Result) -> Product:
     """What a build has made, to be written."""
@@ -88,6 +93,8 @@ def _write(output: Output, product: Product, means: Means) -> None:
         _FILESYSTEMS[output.kind](output, product, means)
     elif output.kind != "cacheonly" and not (output.kind == "image" and not output.push):
         layout = Layout(means.scratch / "layout").create()
+        if output.docker is None and (output.kind == "oci" or output.dest.startswith(("oci:", "oci-archive:"))):
+            output = replace(output, docker=False)
         shaped = shapes.shape(output, product.descriptor, product.images, layout, means.store, means.runner)
         made = Product(*shaped)
         assemble(made, layout, means.store)
@@ -109,6 +116,27 @@ def assemble(product: Product, layout: Layout, store: Store) -> list[str]:
             _link(store.images.blob_path(digest), place)
     layout.write_index({_TAG: product.descriptor})
     return list(blobs)
+
+
+def readable(product: Product, layout: Layout) -> str:
+    """What `assemble` put into `layout`, as skopeo takes it for a source.
+
+    In an OCI layout skopeo finds no image in Docker's format; in a `dir:` it does.
+    """
+    if not product.docker:
+        return f"oci:{layout.path}:{_TAG}"
+    place = layout.path / "dir"
+    place.mkdir()
+    (place / "version").write_text("Directory Transport Version: 1.1\n")
+    names = {product.descriptor.digest: "manifest.json"}
+    for each in product.images:
+        digest = each.descriptor.digest
+        names.setdefault(digest, f"{digest.removeprefix('sha256:')}.manifest.json")
+        blobs = (each.manifest.config, *each.manifest.layers)
+        names |= {blob.digest: blob.digest.removeprefix("sha256:") for blob in blobs}
+    for digest, name in names.items():
+        _link(layout.blob_path(digest), place / name)
+    return f"dir:{place}"
 
 
 def _link(source: Path, place: Path) -> None:
@@ -276,7 +304,7 @@ def copy(product: Product, layout: Layout, target: str, means: Means, more: Sequ
     if product.several and transport in WHOLE_INDEX:
         words.append("--all")
     digest_file = means.scratch / "digest"
-    command = skopeo.copy(f"oci:{layout.path}:{_TAG}", target, f"--digestfile={digest_file}", *words, why=why)
+    command = skopeo.copy(readable(product, layout), target, f"--digestfile={digest_file}", *words, why=why)
     total = sum(each.manifest.size for each in product.images)
 
     def attempt() -> None:
@@ -331,9 +359,14 @@ def send(
     Returns the digest of what was written. Raises ToolError.
     """
     with store.scratch() as scratch:
+        docker = descriptor.media_type in (image.DOCKER_MANIFEST, image.DOCKER_INDEX)
+        whole = Product(descriptor, store.images.all_images(descriptor) if docker else ())
         layout = Layout(scratch / "layout").create(blobs=store.images.path / "blobs")
-        layout.write_index({_TAG: descriptor})
-        return copy(Product(descriptor, ()), layout, target, Means(store, runner, scratch, access), options, why=why)
+        if docker and not whole.several and target.startswith(("oci:", "oci-archive:")):
+            found = store.images.oci(whole.images[0])
+            whole = Product(found.descriptor, (found,))
+        layout.write_index({_TAG: whole.descriptor})
+        return copy(whole, layout, target, Means(store, runner, scratch, access), options, why=why)
 
 
 _FILESYSTEMS: dict[str, Callable[[Output, Product, Means], None]] = {"tar": _tar, "local": _local}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from orca.errors import Interrupted
 from orca.events import BuildFinished, BuildStarted, Emit, Event, Part, Warned, ignore
+from orca.executor import annotate
 from orca.executor.build import Build
 from orca.executor.options import Options, Result
 from orca.executor.shared import Shared
@@ -124,7 +125,9 @@ class Builds:
             if actual is not None and platform.distance(actual) is None:
                 hint = "a stage FROM --platform=$BUILDPLATFORM is for building, not for the image"
                 self._tell(Warned(f"the image for {platform} says that it is for {actual}", hint=hint))
-        index = self.store.images.put_index(Index(tuple(map(entry_of, images, platforms))))
+        index = self.store.images.put_index(
+            annotate.index(Index(tuple(map(entry_of, images, platforms))), self.options.naming.annotations)
+        )
         if self.options.naming.tags:
             self.store.tag(self.options.naming.tags, index)
         result = Result(

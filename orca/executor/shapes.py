@@ -8,15 +8,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from orca.errors import OrcaError, UsageError
-from orca.executor import layers
-from orca.executor.options import Annotation, Output
-from orca.oci import image
-from orca.oci import platform as platforms
+from orca.executor import annotate, layers
+from orca.executor.options import Output
 from orca.oci.image import LAYER, Descriptor, Manifest
-from orca.oci.platform import Platform
 from orca.store.layout import CHUNK, Image, Layout
 from orca.store.store import Store
 from orca.tools import bounds, skopeo
@@ -51,42 +47,27 @@ def _index(
     store: Store,
 ) -> Descriptor:
     """The index with the images that it has now."""
-    value = image.load_object(store.images.read(descriptor, "the index"), "the index")
+    index = store.images.entries(descriptor)
+    assert index is not None
     entries = {old.descriptor.digest: new.descriptor for old, new in zip(before, after, strict=True)}
-    changed: list[Any] = []
-    for entry in map(Descriptor.from_json, value.get("manifests", ())):
-        new = entries.get(entry.digest, entry)
-        changed.append(replace(new, annotations=entry.annotations, platform=entry.platform).to_json())
-    extra = {each.name: each.value for each in output.annotations if each.level == "index"}
-    kind = image.DOCKER_INDEX if all(new.manifest.docker for new in after) else image.INDEX
-    wanted = {**value, "mediaType": kind, "manifests": changed}
-    if extra:
-        wanted["annotations"] = {**value.get("annotations", {}), **extra}
-    return descriptor if wanted == value else layout.put(image.document(wanted), kind)
+    changed = tuple(
+        replace(entries.get(entry.digest, entry), annotations=entry.annotations, platform=entry.platform)
+        for entry in index.manifests
+    )
+    made = annotate.index(replace(index, manifests=changed), output.annotations)
+    return descriptor if made == index else layout.put_index(made)
 
 
 def _image(output: Output, found: Image, layout: Layout, store: Store, runner: Runner) -> Image:
     manifest = found.manifest.as_oci()
     if output.compression is not None or output.level is not None or output.force:
         manifest = replace(manifest, layers=_compress(output, manifest, found, layout, store, runner))
-    config = found.config
-    platform = platforms.normalize(config.os, config.architecture, config.variant)
-    manifest = annotate(manifest, output.annotations, platform)
+    manifest = annotate.manifest(manifest, output.annotations, found.config)
     if found.manifest.docker if output.docker is None else output.docker:
         if any(each.level == "manifest" for each in output.annotations):
             raise UsageError("Docker's format has no annotations", hint="oci-mediatypes=true, or --format oci")
         manifest = manifest.as_docker()
     return layout.put_manifest(found, manifest)
-
-
-def annotate(manifest: Manifest, annotations: Sequence[Annotation], platform: Platform) -> Manifest:
-    """With those of the annotations that are for a manifest of this platform."""
-    mine = {
-        each.name: each.value
-        for each in annotations
-        if each.level == "manifest" and each.platform in (None, str(platform))
-    }
-    return replace(manifest, annotations={**manifest.annotations, **mine}) if mine else manifest
 
 
 # -- compression

@@ -8,7 +8,7 @@ from typing import Any
 
 from orca.errors import ImageError
 from orca.oci import platform as platforms
-from orca.oci.image import INDEX, Descriptor
+from orca.oci.image import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, Descriptor
 from orca.oci.platform import Platform
 
 UNKNOWN = "unknown"
@@ -32,12 +32,18 @@ class Index:
     def to_json(self) -> dict[str, Any]:
         result: dict[str, Any] = {
             "schemaVersion": 2,
-            "mediaType": INDEX,
+            "mediaType": self.media_type,
             "manifests": [entry.to_json() for entry in self.manifests],
         }
         if self.annotations:
             result["annotations"] = dict(sorted(self.annotations.items()))
         return result
+
+    @property
+    def media_type(self) -> str:
+        """OCI's, or Docker's where all that it names is in Docker's format."""
+        kinds = {entry.media_type for entry in self.manifests}
+        return DOCKER_INDEX if kinds == {DOCKER_MANIFEST} else INDEX
 
     def choose(self, wanted: Platform | None) -> Descriptor:
         """The entry for `wanted`, or the nearest variant that can stand for it; None takes the first.

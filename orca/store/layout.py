@@ -145,7 +145,7 @@ class Layout:
 
     def put_index(self, index: Index) -> Descriptor:
         """Store an index."""
-        return self.put(image.document(index.to_json()), image.INDEX)
+        return self.put(image.document(index.to_json()), index.media_type)
 
     def put_image(self, manifest: Manifest, config: ImageConfig) -> Image:
         """Store a config and a manifest that points to it."""

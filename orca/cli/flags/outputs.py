@@ -40,6 +40,8 @@ def outputs(words: Sequence[str], naming: Naming, *, push: bool) -> tuple[Output
         found = [replace(each, push=True) if each.kind == "image" else each for each in found]
         if not any(each.kind == "registry" or each.push for each in found):
             found.append(Output("registry"))
+    if any(each.rewrite_timestamp for each in found) and naming.epoch is None:
+        raise UsageError("rewrite-timestamp: to which time?", hint="give --source-date-epoch=SECONDS too")
     named = tuple(_named(each, naming) for each in found)
     if sum(each.dest == STDOUT for each in named) > 1:
         raise UsageError("only one output can go to standard output", hint="give the others a dest=FILE")
@@ -208,4 +210,5 @@ def _named(output: Output, naming: Naming) -> Output:
                 raise UsageError(f"{short} says no registry, so it cannot be pushed", hint=f"-t REGISTRY/{short}")
     if output.kind == "docker" and not output.dest and not names:
         raise UsageError("docker's daemon needs a name for the image", hint="-t NAME, or dest=FILE for docker load")
-    return replace(output, names=names)
+    descriptors = tuple(each for each in naming.annotations if each.level.endswith("-descriptor"))
+    return replace(output, names=names, annotations=(*descriptors, *output.annotations))
