@@ -85,6 +85,7 @@ def write_all(outputs: Sequence[Output], product: Product, store: Store, runner:
 
 def _kept(error: OrcaError, product: Product) -> OrcaError:
     error.message = f"{error.message}; the image itself is in the store: {product.descriptor.digest}"
+    error.args = (error.message,)
     return error
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from orca.cli.flags.annotations import annotation
-from orca.errors import UsageError
+from orca.errors import OrcaError, UsageError
 from orca.executor.options import STDOUT, Naming, Output
 from orca.oci import reference
 
@@ -26,6 +26,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "tar": ("dest", "platform-split", "rewrite-timestamp"),
     "cacheonly": (),
 }
+DOCKER_SOCKET = "/var/run/docker.sock"
 TRANSPORTS = ("oci", "oci-archive", "docker-archive", "dir", "containers-storage", "docker-daemon")
 _WITH_PATH = ("oci", "oci-archive", "docker-archive", "dir")
 _LEVELS = {"gzip": 9, "zstd": 22}
@@ -55,6 +56,8 @@ def parse(word: str) -> Output:
         return _transport(transport, place, word)
     fields = _split(word)
     if len(fields) == 1 and not word.startswith("type="):
+        if word.partition("=")[0] in {field for fields in FIELDS.values() for field in fields}:
+            raise UsageError(f"bad --output {word!r}: no type", hint=_HINT)
         if colon and re.fullmatch(r"[a-z][a-z0-9-]*", transport):
             raise UsageError(f"bad --output {word!r}: no such transport", hint=f"{_HINT}; ./{word} is a path")
         return _placed(Output("tar", STDOUT) if word == "-" else Output("local", word), word)
@@ -208,7 +211,11 @@ def _named(output: Output, naming: Naming) -> Output:
             if reference.parse(name).registry == reference.LOCAL:
                 short = name.removeprefix(f"{reference.LOCAL}/")
                 raise UsageError(f"{short} says no registry, so it cannot be pushed", hint=f"-t REGISTRY/{short}")
-    if output.kind == "docker" and not output.dest and not names:
+    daemon = output.dest.startswith("docker-daemon:") or (output.kind == "docker" and not output.dest)
+    if daemon and not output.dest and not names:
         raise UsageError("docker's daemon needs a name for the image", hint="-t NAME, or dest=FILE for docker load")
+    if daemon and not os.path.exists(DOCKER_SOCKET):
+        hint = "--output type=docker,dest=FILE writes an archive for docker load"
+        raise OrcaError(f"docker's daemon is not running here: there is no {DOCKER_SOCKET}", hint=hint)
     descriptors = tuple(each for each in naming.annotations if each.level.endswith("-descriptor"))
     return replace(output, names=names, annotations=(*descriptors, *output.annotations))
