@@ -272,11 +272,12 @@ class _Directory:
 
 def _enter(outer: int, name: str, path: str) -> int:
     """The directory `name` in `outer`; anything else of that name makes room for it."""
-    for _ in range(3):
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(name, 0o755, dir_fd=outer)
+    for _ in range(4):
         try:
             return os.open(name, _DIRECTORY, dir_fd=outer)
+        except FileNotFoundError:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, 0o755, dir_fd=outer)
         except NotADirectoryError:
             with contextlib.suppress(FileNotFoundError, IsADirectoryError):
                 os.unlink(name, dir_fd=outer)

@@ -52,7 +52,7 @@ def read(given: argparse.Namespace) -> Caching:
     if "" in stages:
         raise UsageError("--no-cache-filter names no stage", hint="write --no-cache-filter=STAGE[,STAGE]")
     return Caching(
-        no_cache=given.no_cache,
+        no_cache=given.no_cache or given.layers == "false",  # as buildah has it
         pull={"true": "always", "false": "missing"}.get(given.pull, given.pull),
         no_cache_stages=frozenset(stages),
         cache_from=tuple(shared_cache(word, "--cache-from") for word in given.cache_from),
