@@ -21,7 +21,7 @@ from orca.store import files
 from orca.store.layout import Layout
 from orca.store.store import StepRecord, Store, base_snapshot
 
-KINDS = ("blobs", "snapshots", "steps", "scratch", "stat-caches", "listings", "builds")
+KINDS = ("blobs", "snapshots", "steps", "scratch", "stat-caches", "downloads", "listings", "builds")
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,7 @@ def find(store: Store, *, everything: bool = False) -> Garbage:
     ]
     if everything:
         items += [Item("stat-caches", path, size(path)) for path in (store.root / "cache").glob("stat-*.json")]
+        items += [Item("downloads", path, size(path)) for path in (store.root / "cache/downloads").glob("*")]
         items += _trees("builds", store.root / "builds", set())
     return Garbage(tuple(items), damaged, len(kept))
 
@@ -221,7 +222,7 @@ def delete(store: Store, garbage: Garbage) -> None:
     """
     of_kind = {kind: [item.path for item in garbage.items if item.kind == kind] for kind in KINDS}
     try:
-        for path in (*of_kind["steps"], *of_kind["stat-caches"], *of_kind["listings"]):
+        for path in (*of_kind["steps"], *of_kind["stat-caches"], *of_kind["downloads"], *of_kind["listings"]):
             files.remove_tree(path)
         with store.scratch() as place:
             for path in of_kind["snapshots"]:

@@ -174,6 +174,8 @@ def test_all_takes_caches_and_records_too_and_leaves_the_images(maker: Maker) ->
     maker.step("RUN x", found, ["a" * 8])
     maker.snapshot("a" * 8)
     (maker.store.root / "cache/stat-0.json").write_text("{}")
+    (maker.store.root / "cache/downloads").mkdir()
+    (maker.store.root / "cache/downloads/0.blob").write_text("x")
     (maker.store.root / "builds/b1").mkdir()
     (maker.store.root / "builds/b1/events.jsonl").write_text("{}\n")
     assert gc.find(maker.store).items == ()
@@ -181,6 +183,7 @@ def test_all_takes_caches_and_records_too_and_leaves_the_images(maker: Maker) ->
         "snapshots",
         "steps",
         "stat-caches",
+        "downloads",
         "builds",
     }
     assert there(maker) == blobs_of(found)
