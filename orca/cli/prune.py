@@ -29,7 +29,7 @@ def make_parser() -> Parser:
     )
     add = parser.add_argument
     add("-a", "--all", action="store_true",
-        help="also delete the step cache with all snapshots, stat caches, downloads, records and logs of builds")  # fmt: skip
+        help="also delete the step cache with all snapshots, stat caches, downloads, records and logs")  # fmt: skip
     add("-n", "--dry-run", action="store_true", help="delete nothing, show what would be deleted")
     add("--json", action="store_true", help="print JSON: counts, bytes and every path")
     return parser

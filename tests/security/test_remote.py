@@ -97,7 +97,8 @@ def test_names_come_from_the_url_alone(attack: Attack, busybox: str, server: Web
     header = {"Content_Disposition": f'attachment; filename="../../../../..{canary}/PWN"'}
     one = server.put("/plain", "x", **header)
     two = server.put(f"/a%2F..%2F..%2F..{str(canary).replace('/', '%2F')}%2FPWN", "x", **header)
-    server.put("/", "x")  # what is asked for, dots resolved
+    for path in ("/", "/..", "/%2e%2e", "/%2E%2E"):  # however the library spells it
+        server.put(path, "x")
     dots = server.url("/%2e%2e")
     attack.fine(f"FROM {busybox}\nADD {one} /d/\nADD {two} /d/\nADD {dots} /d/\nRUN ls -A /d | tr '\\n' , && "
                 "test -f /d/plain -a -f /d/PWN -a -f /d/__unnamed__\n")  # fmt: skip
