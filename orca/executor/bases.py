@@ -57,7 +57,7 @@ class Bases:
         if source.startswith(IMAGE):
             text = source.removeprefix(IMAGE)
         policy = self.options.caching.pull
-        there = names.in_store(self.store, text) if policy in ("missing", "never") else None
+        there = names.in_store(self.store, text, platform) if policy in ("missing", "never") else None
         if there is not None and (found := stored(self.store, there, platform, fitting=asked)) is not None:
             return self._suited(found, text, platform, strict=asked and strict), True
         if shop is None:
@@ -75,7 +75,7 @@ class Bases:
         if named_context(text, self.options.contexts.named) is not None:
             return 0
         with contextlib.suppress(OrcaError):
-            if there := names.in_store(self.store, text):
+            if there := names.in_store(self.store, text, platform):
                 return len(self.store.images.image(there, platform).config.onbuild)
         return 0
 

@@ -29,11 +29,12 @@ from orca.executor.options import Options, Result, rfc3339
 from orca.executor.shared import Shared
 from orca.executor.stage import Miss, StageBuilder, StageResult
 from orca.oci import platform as platforms
-from orca.oci.image import ImageConfig
+from orca.oci.image import Descriptor, ImageConfig
 from orca.plan import scope as scopes
 from orca.plan.scope import Scope
 from orca.plan.stages import SCRATCH, Plan, Stage, make_plan, split
 from orca.sources.tree import digest_items
+from orca.store.chains import Link
 from orca.store.files import explain
 from orca.store.layout import Image
 from orca.store.store import StepRecord, Store
@@ -69,6 +70,8 @@ class Build:
         self._looked_elsewhere = False
         self._builder: Callable[[Build, Stage, Workshop | None], StageBuilder] = StageBuilder
         self._made: dict[int, list[str]] = {}
+        self._steps_before = first_step - 1
+        self._links: dict[int, Link] = {}
         self._running: dict[int, Future[StageResult]] = {}
         self._done: dict[int, StageResult] = {}
         self._lock = threading.RLock()
@@ -159,6 +162,7 @@ class Build:
 
         for event in self._unsaid:
             self.emit(event)
+        self._links.clear()  # steps that the Dockerfile does not show may get other numbers now
         self.bases.puller = self.bases.puller or Puller(self.store, shop.runner, shop.scratch, self.options.access)
         try:
             self._take_in(shop)
@@ -315,13 +319,29 @@ class Build:
 
     def steps_made(self, *, whole: bool) -> list[list[str]]:
         """The keys of this build's steps, stage by stage; without `whole`, only of those the image is made of."""
+        stages = list(self.plan.stages) if whole else self._own_stages()
+        return [list(dict.fromkeys(self._made[index])) for index in stages if index in self._made]
+
+    def _own_stages(self) -> list[int]:
+        """The stages that the image is made of, the lowest first."""
         index: int | str = self.plan.target.index
         chain: list[int] = []
         while isinstance(index, int):
             chain.append(index)
             index = self.plan.stages[index].base
-        stages = list(self.plan.stages) if whole else chain[::-1]
-        return [list(dict.fromkeys(self._made[index])) for index in stages if index in self._made]
+        return chain[::-1]
+
+    def reached(self, number: int, stage: Stage, text: str, key: str, manifest: Descriptor | None) -> None:
+        """A step will be known as IMAGE@number; `manifest` is the image after it, None while that is not known."""
+        number -= self._steps_before
+        own = stage.index in self._own_stages()
+        with self._noting:
+            self._links[number] = Link(number, stage.label, text, key, own, manifest)
+
+    def chain(self) -> list[Link]:
+        """Every step of this build, by number."""
+        with self._noting:
+            return [link for _, link in sorted(self._links.items())]
 
     def lookup(self, key: str, stage: Stage) -> StepRecord | None:
         """The cached step, unless this build must not use the cache."""

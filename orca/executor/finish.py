@@ -11,6 +11,7 @@ from orca.executor.options import Naming
 from orca.executor.stage import Miss, StageResult
 from orca.oci.image import History
 from orca.plan.cachekey import step_key
+from orca.store import chains
 from orca.store.layout import Image
 from orca.store.store import StepRecord
 
@@ -53,6 +54,7 @@ def finish(build: Build, target: StageResult, shop: Workshop | None) -> Image:
             raise StoreError("a layer of the base image is missing in the store, or damaged", hint=hint)
         store.put_step(StepRecord(key, "image", image.descriptor, target.position.snapshots, state, wanted))
     build.note(build.plan.target.index, key)
+    chains.write(store.root, image.descriptor.digest, build.chain())
     if options.naming.tags:
         store.tag(options.naming.tags, image.descriptor)
     return image

@@ -148,6 +148,7 @@ class StageBuilder:
         self._tell_start(number, self.stage.origin, why)
         with self.build.at(self.stage.origin, number, begun):
             position, cached = self._base(number)
+            self._reached(number, self.stage.origin, position.key, self._manifest)
             if self.build.options.naming.env:
                 position = replace(position, state=position.state.with_env(self.build.options.naming.env))
             if self._on_tree:
@@ -238,6 +239,7 @@ class StageBuilder:
         cached = record is not None
         if traced:
             self._trace(number, step, key, ingredients, cached=cached)
+        self._reached(number, step.instruction, key, record.manifest if record else None)
         if record is not None:
             self.build.hits.add(number)
             position = self._take(record, step)
@@ -273,6 +275,9 @@ class StageBuilder:
     def _tell_start(self, number: int, instruction: Instruction, why: str) -> None:
         text = _BLANKS.sub(" ", shown(instruction))
         self.build.emit(StepStarted(number, self.stage.label, text, instruction.span.first, why))
+
+    def _reached(self, number: int, instruction: Instruction, key: str, manifest: Descriptor | None) -> None:
+        self.build.reached(number, self.stage, shown(instruction), key, manifest)
 
     def _extra(self, op: Op, number: int) -> dict[str, Any]:
         """What a FileOp reads, which only the executor can know."""
@@ -542,6 +547,7 @@ class StageBuilder:
         )
         self.build.store.put_step(record)
         self.build.note(self.stage.index, record.key)
+        self._reached(commit.number, commit.step.instruction, record.key, record.manifest)
         self.build.shared.done(record)
         self._claims.discard(record.key)
 

@@ -7,15 +7,20 @@ from dataclasses import replace
 from orca.oci import platform as platforms
 from orca.oci.image import Descriptor
 from orca.oci.platform import Platform
+from orca.store import chains
 from orca.store.layout import Image
 from orca.store.store import Store, pinned
 
 
-def lookup(store: Store, text: str) -> tuple[str | None, Descriptor] | None:
+def lookup(store: Store, text: str, platform: Platform | None = None) -> tuple[str | None, Descriptor] | None:
     """What a user means by `text`: built here, or pulled before under the name that registries.conf makes of it.
 
-    Returns the full name (None when it was named by digest) and the descriptor.
+    Returns the full name (None when it was named by digest or is a step, IMAGE@N) and the descriptor.
     """
+    text, number = chains.split(text)
+    if number is not None:
+        whole = lookup(store, text, platform)
+        return (None, store.at_step(text, whole[1], number, platform)) if whole else None
     found = store.lookup(text)
     if found is not None:
         return found
@@ -31,9 +36,9 @@ def lookup(store: Store, text: str) -> tuple[str | None, Descriptor] | None:
     return None
 
 
-def in_store(store: Store, text: str) -> Descriptor | None:
+def in_store(store: Store, text: str, platform: Platform | None = None) -> Descriptor | None:
     """The image that `FROM text` finds without a registry."""
-    found = lookup(store, text)
+    found = lookup(store, text, platform)
     return found[1] if found else None
 
 
@@ -65,7 +70,7 @@ def stored(store: Store, descriptor: Descriptor, platform: Platform, *, fitting:
 
 def find(store: Store, text: str, platform: Platform | None = None) -> tuple[str | None, Descriptor, Image]:
     """`lookup`, and the image itself. Raises StoreError with near names when there is none."""
-    found = lookup(store, text)
+    found = lookup(store, text, platform)
     if found is None:
         store.find(text)  # raises
         raise AssertionError(text)

@@ -21,7 +21,7 @@ from orca.store import files
 from orca.store.layout import Layout
 from orca.store.store import StepRecord, Store, base_snapshot
 
-KINDS = ("blobs", "snapshots", "steps", "scratch", "stat-caches", "downloads", "listings", "builds")
+KINDS = ("blobs", "snapshots", "steps", "chains", "scratch", "stat-caches", "downloads", "listings", "builds")
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,7 @@ def find(store: Store, *, everything: bool = False) -> Garbage:
         needed |= reach.below(record.manifest.digest) | ({record.layer.digest} if record.layer else set())
     snapshots = set() if everything else {*_snapshots_of(store, kept), *_bases(store)}
     items += _blobs(store.images, needed)
+    items += _trees("chains", store.root / "chains", {digest.removeprefix("sha256:") for digest in needed})
     items += _trees("snapshots", store.root / "snapshots", snapshots)
     items += _trees("scratch", store.root / "work", set())
     listed = {digest for record in kept for digest in _listed(record)}
@@ -222,8 +223,9 @@ def delete(store: Store, garbage: Garbage) -> None:
     """
     of_kind = {kind: [item.path for item in garbage.items if item.kind == kind] for kind in KINDS}
     try:
-        for path in (*of_kind["steps"], *of_kind["stat-caches"], *of_kind["downloads"], *of_kind["listings"]):
-            files.remove_tree(path)
+        for kind in ("steps", "chains", "stat-caches", "downloads", "listings"):
+            for path in of_kind[kind]:
+                files.remove_tree(path)
         with store.scratch() as place:
             for path in of_kind["snapshots"]:
                 os.rename(path, place / path.name)

@@ -18,12 +18,12 @@ from typing import Any
 
 from orca.errors import ImageError, StoreError
 from orca.oci import image, reference
-from orca.oci.image import Descriptor, Manifest
+from orca.oci.image import Descriptor, ImageConfig, Manifest
 from orca.oci.platform import Platform
-from orca.store import files
+from orca.store import chains, files
 from orca.store.layout import Image, Layout
 
-DIRECTORIES = ("images", "snapshots", "steps", "cache", "builds", "locks", "work")
+DIRECTORIES = ("images", "snapshots", "steps", "chains", "cache", "builds", "locks", "work")
 _KEY = re.compile(r"[0-9a-f]{64}")
 _SHORT_DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{6,64})")
 
@@ -160,12 +160,17 @@ class Store:
 
         self.edit_tags(forget)
 
-    def lookup(self, text: str) -> tuple[str | None, Descriptor] | None:
-        """What a user means by `text`: a name (short ones try localhost/ first), a digest or its beginning.
+    def lookup(self, text: str, platform: Platform | None = None) -> tuple[str | None, Descriptor] | None:
+        """What a user means by `text`: a name (short ones try localhost/ first), a digest or its beginning;
+        any of them with `@N` for the image as it was after the N-th step of its build, of `platform` if it has several.
 
-        Returns the full name (None when it was named by digest) and the descriptor. Raises
-        StoreError when a short digest fits several images, UsageError when `text` is no name.
+        Returns the full name (None when it was named by digest or is a step) and the descriptor. Raises
+        StoreError when a short digest fits several images or there is no such step, UsageError when `text` is no name.
         """
+        text, number = chains.split(text)
+        if number is not None:
+            whole = self.lookup(text, platform)
+            return (None, self.at_step(text, whole[1], number, platform)) if whole else None
         tags = self.tags()
         if match := _SHORT_DIGEST.fullmatch(text):
             found = {d.digest: d for d in tags.values() if d.digest.startswith(f"sha256:{match[1]}")}
@@ -194,9 +199,43 @@ class Store:
                 return None, replace(found, media_type=image.INDEX)
         return None, found
 
+    def at_step(self, text: str, descriptor: Descriptor, number: int, platform: Platform | None = None) -> Descriptor:
+        """The image as it was after a step of the build that made `descriptor`; `text` is what its user calls it.
+
+        Raises StoreError when the build is not known, had no such step, or the step is gone.
+        """
+        made = self.images.image(descriptor, platform)
+        links = {link.number: link for link in chains.read(self.root, made.descriptor.digest)}
+        if not links:
+            hint = "only builds of this store are known by their steps; orca history shows an image's layers"
+            raise StoreError(f"{text}@{number}: which steps made {text} is not known", hint=hint)
+        if number not in links:
+            hint = "the numbers are those that orca build showed"
+            raise StoreError(f"{text} has no step {number}: its build had {min(links)} to {max(links)}", hint=hint)
+        found = self._after(links[number])
+        if found is None:
+            hint = "build it again; a stage that only cached steps read is not built"
+            raise StoreError(f"step {number} of {text} is not in the store", hint=hint)
+        return found
+
+    def _after(self, link: chains.Link) -> Descriptor | None:
+        """The image after a step, with those fields of its config that umoci does not write; None when it is gone."""
+        record = self.step(link.key)
+        manifest = link.manifest if link.manifest and self.complete(link.manifest) else None
+        manifest = record.manifest if manifest is None and record is not None else manifest
+        if manifest is None or record is None or not record.state:
+            return manifest
+        made = self.images.image(manifest)
+        known = ImageConfig.from_json(record.state["config"])
+        history = tuple(replace(entry, author=entry.author or None) for entry in made.config.history)
+        whole = replace(known, created=made.config.created, diff_ids=made.config.diff_ids, history=history)
+        if whole == replace(made.config, history=history):
+            return manifest
+        return self.images.put_image(made.manifest, whole).descriptor
+
     def find(self, text: str, platform: Platform | None = None) -> tuple[str | None, Image]:
         """`lookup`, and the image itself. Raises StoreError with near names when there is none."""
-        found = self.lookup(text)
+        found = self.lookup(text, platform)
         if found is None:
             raise StoreError(f"no image {text!r} in the store", hint=self._near(text))
         return found[0], self.images.image(found[1], platform)
@@ -204,6 +243,7 @@ class Store:
     def _near(self, text: str) -> str:
         import difflib
 
+        text, _ = chains.split(text)
         names = {name.removeprefix("localhost/").removesuffix(":latest"): name for name in self.tags()}
         near = difflib.get_close_matches(text.removeprefix("localhost/").removesuffix(":latest"), names, 1)
         return f"did you mean {near[0]}?" if near else "orca images lists what is there; orca pull gets more"
