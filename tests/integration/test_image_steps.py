@@ -83,7 +83,7 @@ def test_what_is_no_step(fresh: Kitchen) -> None:
         ("app@0", "app has no step 0"),
         (f"{BASE}@1", f"which steps made {BASE} is not known"),
         ("nothing@2", "no image 'nothing@2' in the store"),
-        ("aap@1", "did you mean localhost/app:latest?"),
+        ("aap@1", "did you mean app?"),
         ("Bad@1", "bad image name 'Bad'"),
     ):
         result = fresh.orca("inspect", name, check=False)
