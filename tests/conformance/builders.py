@@ -17,6 +17,7 @@ from support.images import Layout, once
 from support.orca import Orca
 from support.proc import Result, run
 from support.users import SYSTEM_PATH, User, myself
+from support.web import Repository
 
 from conformance import bases, tree
 from conformance.case import Case
@@ -36,8 +37,9 @@ class Kit:
     top: Path
 
     def fill(self, text: str, case_top: Path) -> str:
-        """Replace `@top` (the directory that holds the context) and `@registry`, `@http`, `@git`."""
-        known = {"top": str(case_top), "case": case_top.name, **self.places}
+        """Replace `@top` (the directory that holds the context), `@case` (its name), `@web` and `@registry`."""
+        name = case_top.name
+        known = {**self.places, "top": str(case_top), "case": name, "web": f"{self.places['web']}/{name}"}
         return re.sub(rf"@({'|'.join(known)})\b", lambda found: known[found[1]], text)
 
     def base(self, name: str) -> Flat:
@@ -76,6 +78,7 @@ def write(case: Case, kit: Kit, top: Path, user: User | None = None) -> Workplac
         return kit.fill(text, top)
 
     place = Workplace(case, top, case.write(top, fill), fill)
+    publish(top)
     if user and user.ids:
         for path in (top, *top.rglob("*")):
             mode = path.lstat().st_mode
@@ -83,6 +86,16 @@ def write(case: Case, kit: Kit, top: Path, user: User | None = None) -> Workplac
             if not path.is_symlink():
                 path.chmod(stat.S_IMODE(mode))  # chown clears set-id bits
     return place
+
+
+def publish(top: Path) -> None:
+    """Make a repository that the web server serves, @git.git, of a case's files below @git."""
+    files = top / "@git"
+    if files.is_dir():
+        repository = Repository(top / "@work")
+        found = [path for path in sorted(files.rglob("*")) if path.is_file()]
+        repository.commit({str(path.relative_to(files)): path.read_text() for path in found})
+        repository.publish(top / "@git.git")
 
 
 @dataclass
@@ -108,7 +121,11 @@ class OrcaBuilder:
             stdin=place.stdin(), timeout=60,
         )  # fmt: skip
 
-    def image(self, digest: str) -> Flat:
+    def image(self, place: Workplace, digest: str) -> Flat:
+        """What was built: the image, or the output that the case's `read: KIND PATH` names."""
+        kind, _, path = place.fill(place.case.one("read")).partition(" ")
+        if kind:
+            return READERS[kind](Path(path))
         return tree.from_layout(self.orca.store_of(self.user) / "images", digest)
 
 
@@ -184,6 +201,35 @@ class Buildah:
         key = base64.b64encode(f"sha256:{image}".encode()).decode()
         config = _json(images / image / f"={key}")
         return Flat(tree.flat_config(config), found)
+
+
+def _read_archive(kind: str) -> Callable[[Path], Flat]:
+    def read(path: Path) -> Flat:
+        layout = path.with_name(path.name + ".layout")
+        run("skopeo", "copy", "-q", f"{kind}:{path}", f"oci:{layout}:x")
+        return _read_layout(layout)
+
+    return read
+
+
+def _read_layout(path: Path) -> Flat:
+    return tree.from_layout(path, json.loads((path / "index.json").read_text())["manifests"][0]["digest"])
+
+
+def _read_tar(path: Path) -> Flat:
+    found: dict[str, tree.Node] = {}
+    tree.apply(found, dict(tree.tar_entries(path.read_bytes())), {})
+    return Flat(tree.EMPTY.config, found)
+
+
+# How the outputs of a build are read; those that hold files only have no config.
+READERS: dict[str, Callable[[Path], Flat]] = {
+    "local": lambda path: Flat(tree.EMPTY.config, tree.walk(path)[0]),
+    "tar": _read_tar,
+    "oci": _read_layout,
+    "oci-archive": _read_archive("oci-archive"),
+    "docker-archive": _read_archive("docker-archive"),
+}
 
 
 def _json(path: Path) -> list[dict[str, str]]:

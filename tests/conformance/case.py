@@ -19,7 +19,7 @@ from pathlib import Path
 CASES = Path(__file__).parent / "cases"
 KEYS = (
     "row", "options", "orca", "buildah", "env", "context", "base", "user", "no-buildah", "differs", "fails", "says",
-    "read", "stdin", "needs",
+    "read", "stdin", "not-yet",
 )  # fmt: skip
 REPEATED = ("row", "differs", "fails", "says", "env")
 # Long before any build: a time that is still there afterwards was preserved.

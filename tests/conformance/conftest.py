@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support import web
 from support.images import once
 from support.orca import Orca, install_copy
 from support.proc import run
@@ -25,9 +26,14 @@ def kit(shared_dir: Path, worker_registry: Registry) -> Iterator[Kit]:
     made = once(shared_dir / "conformance-bases", bases.write_all)
     top = Path(tempfile.mkdtemp(prefix="conformance", dir=shared_dir))
     top.chmod(0o755)
-    image = f"docker://{worker_registry.address}/conformance/trigger:docker"
-    run("skopeo", "copy", "-q", "--dest-tls-verify=false", f"dir:{made}/trigger.docker", image)
-    yield Kit(made, {"registry": worker_registry.address}, top)
+    for name, kind in (("trigger", "docker"), ("base", "oci")):
+        source = f"dir:{made}/{name}.docker" if kind == "docker" else f"oci:{made}/{name}.oci:{name}"
+        image = f"docker://{worker_registry.address}/conformance/{name}:{kind}"
+        run("skopeo", "copy", "-q", "--dest-tls-verify=false", source, image)
+    digest = (made / "base.digest").read_text()
+    with web.serve(top) as served:
+        places = {"registry": worker_registry.address, "web": f"127.0.0.1:{served.port}", "digest": digest}
+        yield Kit(made, places, top)
     shutil.rmtree(top, ignore_errors=True)
 
 
