@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from orca.errors import OrcaError, StoreError
 from orca.events import Event, Warned
 from orca.executor.options import Options
-from orca.executor.stage import Miss
+from orca.executor.position import Miss
 from orca.oci.platform import Platform
 from orca.plan.stages import named_context
 from orca.sources import names

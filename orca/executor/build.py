@@ -26,8 +26,9 @@ from orca.errors import DockerfileError, Interrupted, NotAllowed, NotYet, OrcaEr
 from orca.events import BuildFinished, BuildStarted, Emit, Event, StepFailed, StepsAdded, Warned, ignore
 from orca.executor.finish import finish
 from orca.executor.options import Options, Result, rfc3339
+from orca.executor.position import Miss, StageResult
 from orca.executor.shared import Shared
-from orca.executor.stage import Miss, StageBuilder, StageResult
+from orca.executor.stage import StageBuilder
 from orca.oci import platform as platforms
 from orca.oci.image import Descriptor, ImageConfig
 from orca.plan import scope as scopes

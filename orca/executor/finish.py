@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from orca.errors import StoreError
 from orca.executor import annotate
 from orca.executor.options import Naming
-from orca.executor.stage import Miss, StageResult
+from orca.executor.position import Miss, StageResult
 from orca.oci.image import History
 from orca.plan.cachekey import step_key
 from orca.store import chains

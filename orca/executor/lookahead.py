@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from orca.dispatch.ops import ExecOp, FileOp, Op, Step
 from orca.errors import OrcaError
 from orca.events import Event, Performed, Progress, StepFinished, StepStarted, ToolFinished, ToolStarted
+from orca.executor.position import Position, StageResult, shown
 from orca.executor.sharing import Elsewhere
-from orca.executor.stage import Position, StageBuilder, StageResult, shown
+from orca.executor.stage import StageBuilder
 from orca.plan.stages import Stage
 from orca.store.store import StepRecord
 

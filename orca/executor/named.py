@@ -22,7 +22,7 @@ from orca.executor import contexts
 from orca.executor.bases import IMAGE, LAYOUT
 from orca.executor.inputs import Inputs, read_small
 from orca.executor.options import Options
-from orca.executor.stage import Miss
+from orca.executor.position import Miss
 from orca.plan.stages import named_context
 from orca.sources.statcache import StatCache
 from orca.sources.tree import Tree, digest_items

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from orca.dockerfile.ignore import IgnoreRules
 from orca.dockerfile.remotes import Git, Http, Remote
 from orca.events import Event
-from orca.executor.stage import Miss
+from orca.executor.position import Miss
 from orca.sources.tree import Item, Tree
 from orca.store import files
 from orca.store.store import Store

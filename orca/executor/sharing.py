@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from orca.dispatch.ops import Step
 from orca.errors import Interrupted, OrcaError, StoreError, ToolError
 from orca.events import Event, Warned
-from orca.executor.stage import shown
+from orca.executor.position import shown
 from orca.oci.image import MANIFEST, ImageConfig
 from orca.sources.places import Place
 from orca.sources.shared import Entry, Shelf, entry_of, open_shelf, parse_entry

@@ -1,8 +1,6 @@
-"""One stage: its instructions translated, looked up in the step cache, carried out, committed.
+"""One stage: its instructions translated, looked up in the step cache, carried out.
 
-Layers are committed in the background, one after the other: the upper directory of a finished step
-does not change any more, so packing it overlaps with the next step. What the next step needs is the
-builder's own state, never what umoci wrote.
+What a step has made is committed in the background (see `commits`).
 """
 
 from __future__ import annotations
@@ -11,17 +9,18 @@ import contextlib
 import functools
 import re
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from orca.dispatch import table
 from orca.dispatch.ops import ConfigOp, ExecOp, FileOp, Op, Step
 from orca.dispatch.state import State, from_base
-from orca.dockerfile import remotes
 from orca.dockerfile.instructions import Copy, Instruction
 from orca.errors import OrcaError
-from orca.events import LayerCommitted, StepFinished, StepStarted
+from orca.events import StepFinished, StepStarted
+from orca.executor.commits import Commit, Commits
+from orca.executor.position import Miss, Position, StageResult, shown
 from orca.oci.image import DEFAULT_PATH, Descriptor, ImageConfig
 from orca.plan.cachekey import step_key
 from orca.plan.stages import SCRATCH, Stage
@@ -30,95 +29,58 @@ from orca.store.store import StepRecord
 
 # A build that comes from the cache does nothing, and loads nothing of what would do it.
 if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
-
     from orca.executor.build import Build
-    from orca.executor.links import Link
     from orca.executor.rootfs import RootFs, Upper, Workshop
     from orca.sources.tree import Item
-    from orca.store.layout import Layout
-    from orca.tools import umoci
 
 
 _BLANKS = re.compile(r"\s+")
 
 
-class Miss(Exception):
-    """A step is not in the cache, and this pass was only to look."""
-
-
-@dataclass(frozen=True)
-class Position:
-    """Where a stage stands: the key of its last step, the state after it, its snapshots as far as known.
-
-    While nobody has unpacked what is below them, `loose` are the snapshots of COPY --link, uppermost first.
-    """
-
-    key: str
-    state: State
-    snapshots: tuple[str, ...] = ()
-    loose: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class StageResult:
-    """A finished stage. `image` is as umoci left it: fields that umoci does not know are in the state.
-
-    `anew` says that it had to be carried out anew, by --no-cache-filter: so has whoever reads it.
-    `only_key` says that it was not built, because nothing that will be carried out needs its files.
-    """
-
-    position: Position
-    manifest: Descriptor
-    rootfs: RootFs | None
-    cached: int
-    anew: bool = False
-    base_layers: int = 0  # how many of the image's layers are its base image's
-    only_key: bool = False
-
-
 class StageBuilder:
     """Builds one stage; used once. `shop` None means: only look whether the cache has everything."""
 
-    def __init__(self, build: Build, stage: Stage, shop: Workshop | None) -> None:
+    def __init__(self, build: Build, stage: Stage, shop: Workshop | None, begun: StageResult | None = None) -> None:
+        """With `begun`, the stage goes on from there: its FROM and the triggers of its base are done already."""
         self.build = build
         self.stage = stage
         self.shop = shop
+        self.begun = begun
         self.cached = 0
         self._anew = build.wanted_anew(stage)
         self._only_key = False
-        self._manifest: Descriptor | None = None
+        self._commits = Commits(build, stage, shop)
         self._rootfs: RootFs | None = None
         self._below: Descriptor | None = None  # what is below the loose snapshots
-        self._unstacked: list[Position] = []  # remembered while nobody had unpacked that
-        self._layout: Layout | None = None
-        self._queue: ThreadPoolExecutor | None = None
-        self._commits: list[Future[None]] = []
-        self._claims: set[str] = set()
         self._base_layers = 0
+        self._triggers: tuple[str, ...] = ()
 
     def run(self) -> StageResult:
         """Carry out the whole stage. Raises Miss when only looking, OrcaError on failure."""
         try:
-            position = self._from()
+            position = self._from() if self.begun is None else self._go_on(self.begun)
             for number, instruction in self._instructions(position):
                 position = self._step(number, instruction, position)
-            self._settle()
+            self._commits.settle()
         except OrcaError:
             # What was done before the step that failed is worth keeping: the next build begins there.
             with contextlib.suppress(Exception):
-                self._settle()
+                self._commits.settle()
             raise
         finally:
-            if self._queue is not None:
-                self._queue.shutdown(wait=True, cancel_futures=True)
-            for key in self._claims:
-                self.build.shared.abandon(key)
-        if self._manifest is None:
+            self._commits.end()
+        if self._commits.manifest is None:
             raise Miss
         return StageResult(
-            position, self._manifest, self._rootfs, self.cached, self._anew, self._base_layers, self._only_key
+            position, self._commits.manifest, self._rootfs, self.cached, self._anew, self._base_layers, self._only_key
         )
+
+    def _go_on(self, begun: StageResult) -> Position:
+        """Stand where somebody has ended, as if the same stage went on."""
+        self._rootfs, self._base_layers = begun.rootfs, begun.base_layers
+        self._commits.begin_at(None if begun.only_key else begun.manifest)
+        self._anew |= begun.anew
+        return begun.position
 
     def _instructions(self, position: Position) -> Iterator[tuple[int, Instruction]]:
         """The base's ONBUILD triggers, then the stage's own instructions, with their step numbers."""
@@ -148,7 +110,7 @@ class StageBuilder:
         self._tell_start(number, self.stage.origin, why)
         with self.build.at(self.stage.origin, number, begun):
             position, cached = self._base(number)
-            self._reached(number, self.stage.origin, position.key, self._manifest)
+            self._reached(number, self.stage.origin, position.key, self._commits.manifest)
             if self.build.options.naming.env:
                 position = replace(position, state=position.state.with_env(self.build.options.naming.env))
             if self._on_tree:
@@ -166,33 +128,31 @@ class StageBuilder:
         if isinstance(self.stage.base, int):
             return {"stage": self.build.plan.stages[self.stage.base].label, "platform": platform}
         empty = self._on_tree or self.stage.base.lower() == SCRATCH
-        digest = self._manifest.digest if self._manifest and not empty else SCRATCH
+        manifest = self._commits.manifest
+        digest = manifest.digest if manifest and not empty else SCRATCH
         return {"from": digest, "image": self.stage.base, "platform": platform}
 
     def _base(self, number: int) -> tuple[Position, bool]:
         """The state to begin with, and whether nothing had to be done for it."""
         if isinstance(self.stage.base, int):
             below = self.build.stage_result(self.stage.base, self.shop)
-            self._manifest, self._rootfs = None if below.only_key else below.manifest, below.rootfs
-            self._base_layers = below.base_layers
-            self._anew |= below.anew
-            self._triggers = below.position.state.config.onbuild
-            state = below.position.state
-            state = replace(state, config=replace(state.config, onbuild=()), cmd_set=False)
-            return Position(below.position.key, state, below.position.snapshots), True
+            position = self._go_on(below)
+            self._triggers = position.state.config.onbuild
+            state = replace(position.state, config=replace(position.state.config, onbuild=()), cmd_set=False)
+            return Position(position.key, state, position.snapshots), True
         if self.stage.base.lower() == SCRATCH or self._on_tree:
             return self._scratch(number)
         image, cached = self.build.bases.image(
             self.stage.base, self.stage.platform, self.shop, number, asked=self.stage.asked, strict=True
         )
-        self._manifest, self._base_layers = image.descriptor, len(image.manifest.layers)
+        self._commits.begin_at(image.descriptor)
+        self._base_layers = len(image.manifest.layers)
         self._triggers = image.config.onbuild
         key = step_key("", {"from": image.descriptor.digest, "platform": str(self.stage.platform)})
         return Position(key, from_base(image.config)), cached
 
     def _scratch(self, number: int) -> tuple[Position, bool]:
         """FROM scratch: an image without layers, the same for everybody."""
-        self._triggers = ()
         platform = self.stage.platform
         config = ImageConfig(
             architecture=platform.architecture,
@@ -205,16 +165,17 @@ class StageBuilder:
         position = Position(key, State(config))
         record = self.build.lookup(key, self.stage)
         if record is not None:
-            self._manifest = record.manifest
+            self._commits.begin_at(record.manifest)
             return position, True
         shop = self._needs_shop()
         from orca.tools import umoci
 
-        self._layout = layout = shop.layout()
+        layout = shop.layout()
         shop.runner.run(umoci.new(layout.path), step=number)
         shop.runner.run(umoci.config(layout.path, ImageConfig(os="linux"), config, None), step=number)
-        self._manifest = layout.index()[umoci.TAG].plain()
-        shop.store.put_step(StepRecord(key, "FROM scratch", self._manifest, (), position.state.to_json(), {}))
+        manifest = layout.index()[umoci.TAG].plain()
+        self._commits.begin_at(manifest, layout)
+        shop.store.put_step(StepRecord(key, "FROM scratch", manifest, (), position.state.to_json(), {}))
         return position, False
 
     # -- steps
@@ -251,7 +212,7 @@ class StageBuilder:
         else:
             position = self._do(number, step, before, key, ingredients)
         if self.build.options.in_order:
-            self._settle()
+            self._commits.settle()
         return position, cached
 
     def _known(self, key: str) -> StepRecord | None:
@@ -262,7 +223,7 @@ class StageBuilder:
             if record is not None or self.shop is None:
                 return record
             if shared.claim(key):
-                self._claims.add(key)
+                self._commits.claims.add(key)
                 # Whoever let go of it between our look and our claim has left a record.
                 return shared.made(key)
 
@@ -303,7 +264,7 @@ class StageBuilder:
         trace, store = self.build.shared.trace, self.build.store
         for digest, items in () if cached else self._read_from_context(step.op, ingredients):
             trace.files(digest, items)
-            self._enqueue(functools.partial(listing.keep, store.root, digest, items))
+            self._commits.enqueue(functools.partial(listing.keep, store.root, digest, items))
         surprise = trace.step(
             self.stage, number, step.instruction.span.first, shown(step.instruction), key, ingredients, step.state,
             cached=cached, anew=self._anew,
@@ -329,9 +290,10 @@ class StageBuilder:
 
     def _take(self, record: StepRecord, step: Step) -> Position:
         """Go on from a cached step."""
-        self._settle()
+        self._commits.settle()
         self.build.note(self.stage.index, record.key)
-        self._manifest, self._layout, self._rootfs, self._below = record.manifest, None, None, None
+        self._commits.begin_at(record.manifest)
+        self._rootfs, self._below = None, None
         return Position(record.key, step.state, record.snapshots)
 
     def _needs_shop(self) -> Workshop:
@@ -355,8 +317,8 @@ class StageBuilder:
                 self._rootfs = rootfs.with_upper(upper)
             snapshots = self._rootfs.names if self._rootfs else ()
         after = Position(key, step.state, snapshots, before.loose if self._rootfs is None else ())
-        commit = Commit(number, step, before.state, after, ingredients, upper, root_changed)
-        self._enqueue(lambda: self._commit_located(commit))
+        commit = Commit(number, step, before.state, after, ingredients, upper, self._rootfs, root_changed)
+        self._commits.add(commit)
         return after
 
     def _do_link(
@@ -381,8 +343,8 @@ class StageBuilder:
         names = link.record.snapshots if link.record else ((upper.name,) if upper else ())
         snapshots, loose = self._stack(before, names, upper)
         after = Position(key, step.state, snapshots, loose)
-        commit = Commit(number, step, before.state, after, ingredients, upper, link=link)
-        self._enqueue(lambda: self._commit_located(commit))
+        commit = Commit(number, step, before.state, after, ingredients, upper, self._rootfs, link=link)
+        self._commits.add(commit)
         return after, link.record is not None
 
     def _stack(
@@ -396,19 +358,19 @@ class StageBuilder:
 
         shop = self._needs_shop()
         if upper is None and not shop.store.has_snapshots(names):
-            self._settle()
+            self._commits.settle()
             self._rootfs, self._below = None, None  # whoever needs the files unpacks the whole image
             return (), ()
         if self._rootfs is None and self._below is None:
-            self._settle()
-            assert self._manifest is not None
-            base = shop.unpacked(shop.store.images.image(self._manifest))
+            self._commits.settle()
+            assert self._commits.manifest is not None
+            base = shop.unpacked(shop.store.images.image(self._commits.manifest))
             if before.snapshots and shop.usable(before.snapshots):
                 self._rootfs = RootFs(shop, before.snapshots)
             elif base is not None:
                 self._rootfs = RootFs(shop, (base,))
             else:
-                self._below, self._unstacked = self._manifest, []
+                self._below, self._commits.unstacked = self._commits.manifest, []
         if self._rootfs is None:
             return (), (*names, *before.loose)
         for name in names:
@@ -423,9 +385,9 @@ class StageBuilder:
         if self._rootfs is None and position.snapshots and shop.usable(position.snapshots):
             self._rootfs = RootFs(shop, position.snapshots)
         if self._rootfs is not None and not self._rootfs.fits():
-            self._settle()  # in the store, snapshots have shorter names
+            self._commits.settle()  # in the store, snapshots have shorter names
         if self._rootfs is None or not self._rootfs.fits():
-            self._settle()
+            self._commits.settle()
             self._rootfs = RootFs(shop, self._unpack(number, position))
         return self._rootfs
 
@@ -433,139 +395,11 @@ class StageBuilder:
         """The snapshots of the stage's files: all of the image unpacked, or what is below the loose ones."""
         shop, below = self._needs_shop(), self._below
         if below is None or not shop.usable(position.loose):
-            assert self._manifest is not None
-            return (shop.unpack(shop.store.images.image(self._manifest), number),)
+            assert self._commits.manifest is not None
+            return (shop.unpack(shop.store.images.image(self._commits.manifest), number),)
         base = shop.unpack(shop.store.images.image(below), number)
-        for known in self._unstacked:
+        for known in self._commits.unstacked:
             if record := shop.store.step(known.key):
                 shop.store.put_step(replace(record, snapshots=(*known.loose, base)))
         self._below = None
         return (*position.loose, base)
-
-    # -- commits
-
-    def _enqueue(self, job: Callable[[], None]) -> None:
-        from concurrent.futures import ThreadPoolExecutor
-
-        if self._queue is None:
-            self._queue = ThreadPoolExecutor(1, f"commit-{self.stage.label}")
-        self._raise_failed()
-        self._commits.append(self._queue.submit(job))
-
-    def _raise_failed(self) -> None:
-        """A commit that failed stops the stage at once."""
-        while self._commits and self._commits[0].done():
-            self._commits.pop(0).result()
-
-    def _settle(self) -> None:
-        """Wait until everything is committed."""
-        while self._commits:
-            self._commits.pop(0).result()
-
-    def _private_layout(self, shop: Workshop) -> Layout:
-        from orca.tools import umoci
-
-        if self._layout is None:
-            assert self._manifest is not None
-            self._layout = shop.layout()
-            self._layout.write_index({umoci.TAG: self._manifest})
-        return self._layout
-
-    def _commit_located(self, commit: Commit) -> None:
-        with self.build.at(commit.step.instruction, commit.number, time.monotonic()):
-            self._commit(commit)
-
-    def _commit(self, commit: Commit) -> None:
-        """Write the layer or the config of one step into the image, then remember the step."""
-        from orca.executor import layer
-        from orca.tools import umoci
-
-        shop, begun = self._needs_shop(), time.monotonic()
-        layout = self._private_layout(shop)
-        entry = umoci.Entry(commit.step.history, self.build.timestamp())
-        if commit.link is not None:
-            self._commit_link(commit, commit.link, entry)
-            return
-        before, after = commit.before.config, commit.step.state.config
-        made: Descriptor | None = None
-        if commit.upper is not None:
-            made = layer.commit(
-                commit.upper.fs, commit.upper.place / "pack", layout, entry, shop.runner,
-                root=commit.root_changed, named_whiteouts=commit.upper.named_whiteouts,
-                clamp=self.build.options.naming.epoch, exact=self.build.options.naming.exact_times, step=commit.number,
-            )  # fmt: skip
-        if made is None or before != after:
-            # The layer has brought the history entry, if there is one.
-            command = umoci.config(layout.path, before, after, entry if made is None else None)
-            shop.runner.run(command, step=commit.number)
-        self._manifest = layout.index()[umoci.TAG].plain()
-        if commit.upper is not None and self._rootfs is not None:
-            self._rootfs.keep(commit.upper)
-        self._remember(commit, made)
-        if not isinstance(commit.step.op, ConfigOp):
-            self._tell_layer(commit, made, begun)
-
-    def _commit_link(self, commit: Commit, link: Link, entry: umoci.Entry) -> None:
-        """Put the layer of a COPY --link on the image, packing it first if nobody has."""
-        from orca.executor import links
-        from orca.executor.rootfs import RootFs
-        from orca.tools import umoci
-
-        shop, begun = self._needs_shop(), time.monotonic()
-        text, images = shown(commit.step.instruction), self.build.store.images
-        if link.record is not None:
-            alone = images.image(link.record.manifest)
-        else:
-            alone = links.pack(commit.upper, link, text, shop, entry, self.build.options.naming, commit.number)
-        assert self._manifest is not None
-        self._manifest = links.put_on(images.image(self._manifest), alone, entry, images).descriptor
-        if self._layout is not None:
-            self._layout.write_index({umoci.TAG: self._manifest})
-        if commit.upper is not None:
-            (self._rootfs or RootFs(shop, ())).keep(commit.upper)
-        made = alone.manifest.layers[0] if alone.manifest.layers else None
-        self._remember(commit, made)
-        self._tell_layer(commit, made, begun)
-
-    def _tell_layer(self, commit: Commit, made: Descriptor | None, begun: float) -> None:
-        digest, size = (made.digest, made.size) if made else ("", 0)
-        self.build.emit(LayerCommitted(commit.number, digest, size, time.monotonic() - begun))
-
-    def _remember(self, commit: Commit, made: Descriptor | None) -> None:
-        assert self._manifest is not None
-        if commit.after.loose:
-            self._unstacked.append(commit.after)
-        record = StepRecord(
-            commit.after.key,
-            shown(commit.step.instruction),
-            self._manifest,
-            commit.after.snapshots,
-            commit.after.state.to_json(),
-            commit.ingredients,
-            made,
-            self.build.timestamp(),
-        )
-        self.build.store.put_step(record)
-        self.build.note(self.stage.index, record.key)
-        self._reached(commit.number, commit.step.instruction, record.key, record.manifest)
-        self.build.shared.done(record)
-        self._claims.discard(record.key)
-
-
-def shown(instruction: Instruction) -> str:
-    """The text of an instruction, for eyes and records: without the credentials of an ADD's URLs."""
-    return remotes.hide(instruction.text) if instruction.keyword == "ADD" else instruction.text
-
-
-@dataclass(frozen=True)
-class Commit:
-    """A step that is done and waits to be written into the image."""
-
-    number: int
-    step: Step
-    before: State
-    after: Position
-    ingredients: dict[str, Any]
-    upper: Upper | None
-    root_changed: bool = False
-    link: Link | None = None

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -23,8 +24,9 @@ from orca.executor.build import Build
 from orca.executor.effects import Changed, Work
 from orca.executor.options import Caching, Naming, Options
 from orca.executor.overlay import Mounter
+from orca.executor.position import Miss, StageResult
 from orca.executor.rootfs import Upper, Workshop
-from orca.executor.stage import Miss, StageBuilder, StageResult
+from orca.executor.stage import StageBuilder
 from orca.oci.platform import Platform
 from orca.tools.command import Command, Finished, Runner
 
@@ -91,13 +93,15 @@ class Site:
         (upper.fs / type(op).__name__).touch()
         return upper, False
 
-    def build(self, text: str, *, no_cache: bool = False, look: bool = False) -> StageResult:
+    def build(
+        self, text: str, *, no_cache: bool = False, look: bool = False, begun: StageResult | None = None
+    ) -> StageResult:
         options = Options(
             parser.parse(text), self.context, platform=Platform("linux", "amd64"),
             naming=Naming(epoch=0), caching=Caching(no_cache=no_cache),
         )  # fmt: skip
         build = Build(options, self.maker.store, self.events.append)
-        return StageBuilder(build, build.plan.target, None if look else self.shop).run()
+        return StageBuilder(build, build.plan.target, None if look else self.shop, begun).run()
 
 
 @pytest.fixture
@@ -230,3 +234,23 @@ def test_an_error_stops_the_stage_at_its_line(quick: Site, pretending: Pretendin
     assert caught.value.location is not None and caught.value.location.line == 3
     assert [event.step for event in quick.events if isinstance(event, StepFailed)] == [3]
     assert not [argv for argv in pretending.calls if "never" in " ".join(argv)]
+
+
+def test_a_stage_goes_on_where_another_ended(quick: Site, pretending: Pretending) -> None:
+    lines = DOCKERFILE.splitlines(keepends=True)
+    first, rest = "".join(lines[:4]), lines[0] + "".join(lines[4:])
+    begun = replace(quick.build(first), rootfs=None)  # as it comes back from the store
+    before = len(pretending.calls)
+    quick.events.clear()
+    done = quick.build(rest, begun=begun)
+    assert next(event.text for event in quick.events if isinstance(event, StepStarted)) == "RUN make it"
+    assert not [argv for argv in pretending.calls[before:] if "unpack" in argv]
+    assert done.position.snapshots[1:] == begun.position.snapshots  # RUN's own lies on them
+    whole = quick.build(DOCKERFILE, look=True)
+    assert (whole.cached, whole.position, whole.base_layers) == (10, done.position, done.base_layers)
+
+
+def test_a_position_that_is_known_by_its_key_alone_has_no_image(quick: Site, pretending: Pretending) -> None:
+    begun = replace(quick.build("FROM base\nENV A=1"), only_key=True)
+    with pytest.raises(Miss):
+        quick.build("FROM base", look=True, begun=begun)
