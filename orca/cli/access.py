@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from orca.cli.options import Parser
 from orca.dockerfile import durations
 from orca.errors import UsageError
 from orca.events import Emit
+from orca.oci import reference
+from orca.sources import registries
 from orca.sources.access import DELAY, RETRIES, Access
 from orca.store import files
 from orca.ui import Mode, one_at_a_time, open_view
@@ -29,9 +31,11 @@ def add_options(parser: Parser) -> None:
 
 
 def add_registry_options(add: Callable[..., Any]) -> None:
-    """--authfile, --creds, --tls-verify, --cert-dir, --retry and --retry-delay, as buildah spells them."""
+    """--authfile, --creds, --tls-verify, --cert-dir, --retry and --retry-delay, as buildah spells them; --creds-for."""
     add("--authfile", metavar="FILE", help="credentials as skopeo login and docker login keep them")
     add("--creds", metavar="USER[:PASSWORD]", help="credentials for this time; without a password it is asked for")
+    add("--creds-for", action="append", default=[], metavar="REGISTRY",
+        help="which registry --creds are for (default: the one that the command line names)")  # fmt: skip
     add("--tls-verify", metavar="BOOL", choices=["true", "false"], help="false: also http, and any certificate")
     add("--cert-dir", metavar="DIR", help="certificates and keys for registries: *.crt, *.cert, *.key")
     add(
@@ -48,8 +52,11 @@ def shown(given: argparse.Namespace) -> Iterator[Emit]:
         yield emit
 
 
-def read(given: argparse.Namespace) -> Access:
-    """The options as a value. Raises UsageError."""
+def read(given: argparse.Namespace, names: Iterable[str] = ()) -> Access:
+    """The options as a value. `names` are the image names of the command line, for whose registry --creds are.
+
+    Raises UsageError.
+    """
     if given.retry < 0:
         raise UsageError(f"--retry {given.retry} is negative")
     if given.authfile and not isinstance(files.read_json(Path(given.authfile)), dict):
@@ -58,6 +65,7 @@ def read(given: argparse.Namespace) -> Access:
         raise UsageError(f"--cert-dir {given.cert_dir} is not a directory")
     return Access(
         authfile=os.path.abspath(given.authfile) if given.authfile else None,
+        creds_for=_creds_for(given, names),
         creds=_credentials(given.creds) if given.creds else None,
         tls_verify={"true": True, "false": False, None: None}[given.tls_verify],
         cert_dir=os.path.abspath(given.cert_dir) if given.cert_dir else None,
@@ -79,6 +87,44 @@ def _delay(text: str | None) -> float:
     if not 0 <= found <= 3600 * 10**9:
         raise UsageError(f"--retry-delay {text!r} is not between nothing and an hour")
     return found / 1e9
+
+
+def _creds_for(given: argparse.Namespace, names: Iterable[str]) -> frozenset[str]:
+    """The registries that may have --creds. Raises UsageError where nobody has said which one."""
+    if not given.creds:
+        if given.creds_for:
+            raise UsageError("--creds-for without --creds", hint="--creds USER:PASSWORD are the credentials")
+        return frozenset()
+    if given.creds_for:
+        return frozenset(_registry(text) for text in given.creds_for)
+    found = sorted(registries_of(names))
+    hint = "--creds-for REGISTRY says it; orca login keeps credentials for each"
+    if len(found) > 1:
+        raise UsageError(f"--creds: for which of the registries {', '.join(found)}?", hint=hint)
+    if not found:
+        raise UsageError("--creds: for which registry? The command line names none", hint=hint)
+    return frozenset(found)
+
+
+def _registry(text: str) -> str:
+    """The name of a registry as references have it. Raises UsageError."""
+    found = None
+    with contextlib.suppress(UsageError):
+        found = reference.parse(f"{text}/x")
+    if found is None or found.registry is None or found.path != "x":
+        raise UsageError(f"--creds-for {text[:120]!r} is no registry", hint="write HOST[:PORT]")
+    return registries.normal(found).registry or ""
+
+
+def registries_of(names: Iterable[str]) -> frozenset[str]:
+    """The registries that are named outright; where none is, those that registries.conf makes of short names."""
+    texts = [text.removeprefix("docker://") for text in names]
+    parsed = [reference.parse(text) for text in texts]
+    full = {registries.normal(found).registry for found in parsed if found.registry not in (None, reference.LOCAL)}
+    if not full:
+        short = [text for text, found in zip(texts, parsed, strict=True) if found.registry is None]
+        full = {found.registry for text in short for found in registries.candidates(text)}
+    return frozenset(filter(None, full))
 
 
 def _credentials(text: str) -> str:

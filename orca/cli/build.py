@@ -89,6 +89,7 @@ def make_options(
         named = replace(named, tags=())
     if len(what.platforms) < 2 and any(each.level.startswith("index") for each in named.annotations):
         raise UsageError("one image has no index to annotate", hint="give several platforms, or leave out index:")
+    cached = caching.read(given)
     options = Options(
         what.dockerfile,
         what.context,
@@ -101,10 +102,10 @@ def make_options(
         in_order=given.explain,
         naming=named,
         running=running.read(given, environ),
-        caching=caching.read(given),
+        caching=cached,
         platforms=what.platforms,
         outputs=outputs,
-        access=registry.read(given),
+        access=registry.read(given, named, outputs, cached, what.contexts),
         contexts=what.contexts,
     )
     return options, list(what.warnings)

@@ -79,7 +79,8 @@ def _description(given: argparse.Namespace) -> Description:
 @contextlib.contextmanager
 def _puller(given: argparse.Namespace) -> Iterator[Puller]:
     """What gets images from registries into the store."""
-    registry_access = access.read(given)
+    names = getattr(given, "images", None) or [getattr(given, "image", None) or given.list]
+    registry_access = access.read(given, names)
     store = Store.open()
     sandbox.catch_signals()
     store.sweep()

@@ -43,7 +43,7 @@ def run(arguments: Sequence[str]) -> int:
     platform = platforms.parse(given.platform) if given.platform else platforms.host()
     for text in given.images:
         registries.candidates(text)  # a bad name is told before anything is done
-    registry_access = access.read(given)
+    registry_access = access.read(given, given.images)
     store = Store.open()
     sandbox.catch_signals()
     store.sweep()

@@ -70,13 +70,14 @@ def run(arguments: Sequence[str]) -> int:
 
 def deliver(given: argparse.Namespace, store: Store) -> str:
     """Send what the options name, print and return the digest of the manifest as it arrived."""
-    registry_access = access.read(given)
     wanted = platforms.parse(given.platform) if getattr(given, "platform", None) else None
     sandbox.catch_signals()
     store.sweep()
     with store.in_use():
         name, descriptor = _what(store, given.image)
         target = destination(given.destination, name, _names_of(store, descriptor))
+        registry = outputs.registry_of(str(target))
+        registry_access = access.read(given, [f"{registry}/x"] if registry else ())
         descriptor = _chosen(store, descriptor, wanted, target)
         with access.shown(given) as emit:
             digest = send(store, descriptor, target, registry_access, Runner(emit), name=name)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from orca.cli import access
 from orca.cli.options import Parser
 from orca.errors import NotYet, UsageError
 from orca.events import Emit
@@ -57,6 +58,7 @@ def make_parser() -> Parser:
     add("--platform", metavar="OS/ARCH", help="the platform, where an image is there for several")
     add("-i", "--interactive", action="store_true", help="accepted: standard input is always connected")
     add("-t", "--tty", action="store_true", help=argparse.SUPPRESS)
+    access.add_registry_options(add)
     add("--rm", action="store_true", help="accepted: nothing is ever left")
     return parser
 
@@ -116,6 +118,7 @@ def make_request(given: argparse.Namespace, environ: Mapping[str, str]) -> Reque
         given.network,
         tuple(parse_port(word) for word in given.publish),
         given.name or Request.name,
+        access=access.read(given, [given.image] if given.creds else ()),
     )
 
 

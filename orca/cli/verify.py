@@ -101,7 +101,7 @@ def make_options(
     whole.context, whole.platform = context, [platform]
     whole.build_arg = [*whole.build_arg, *given.build_arg]
     whole.secret, whole.ssh = given.secret or whole.secret, given.ssh or whole.ssh
-    for name in ("authfile", "creds", "tls_verify", "cert_dir", "retry", "retry_delay"):
+    for name in ("authfile", "creds", "creds_for", "tls_verify", "cert_dir", "retry", "retry_delay"):
         setattr(whole, name, getattr(given, name))
     whole.file = _dockerfile(given, recipe)
     directory = recipe.get("cwd") or "."

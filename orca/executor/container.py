@@ -13,7 +13,7 @@ import signal
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -26,6 +26,7 @@ from orca.executor.rootfs import RootFs, Workshop, workshop
 from orca.oci import platform as platforms
 from orca.oci.image import DEFAULT_PATH, ImageConfig
 from orca.oci.platform import Platform
+from orca.sources.access import Access
 from orca.sources.images import Puller
 from orca.sources.names import in_store, stored
 from orca.store.layout import Image
@@ -59,6 +60,7 @@ class Request:
     ports: tuple[Port, ...] = ()
     name: str = bundle.HOSTNAME
     stdin: bool = True
+    access: Access = field(default_factory=Access)
 
 
 def describe(request: Request, config: ImageConfig) -> bundle.Container:
@@ -107,7 +109,7 @@ def run(request: Request, platform: Platform | None, store: Store, runner: Runne
     """
     with contextlib.ExitStack() as stack:
         shop = stack.enter_context(workshop(store, runner))
-        image = find_image(request.image, platform, shop, view)
+        image = find_image(request.image, platform, shop, view, request.access)
         container = describe(request, image.config)
         number = signal_number(image.config.stop_signal)
         foreign.check(_platform_of(image.config), shop, None)
@@ -126,10 +128,10 @@ def run(request: Request, platform: Platform | None, store: Store, runner: Runne
         return code
 
 
-def find_image(text: str, platform: Platform | None, shop: Workshop, view: View) -> Image:
+def find_image(text: str, platform: Platform | None, shop: Workshop, view: View, access: Access | None = None) -> Image:
     """The image in the store, else pulled. Without a platform, this machine's is best and another one will do."""
     asked, platform = platform is not None, platform or platforms.host()
-    puller = Puller(shop.store, shop.runner, shop.scratch)
+    puller = Puller(shop.store, shop.runner, shop.scratch, access)
     there = in_store(shop.store, text)
     if there is not None and (found := stored(shop.store, there, platform, fitting=asked)) is not None:
         return found

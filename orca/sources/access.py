@@ -1,4 +1,4 @@
-"""How to get at registries: credentials, certificates, patience. Shared by build, pull and push."""
+"""How to get at registries: credentials, certificates, patience. Shared by all that talk to them."""
 
 from __future__ import annotations
 
@@ -30,12 +30,15 @@ _PASSING = re.compile(
 
 @dataclass(frozen=True)
 class Access:
-    """`creds` is USER:PASSWORD, for every registry that asks. `delay` is in seconds. None: as skopeo does by itself."""
+    """`creds` is USER:PASSWORD, and only the registries of `creds_for` are ever given it: not whichever a Dockerfile
+    names, no mirror, no other one of a search list. `delay` is in seconds. None: as skopeo does by itself.
+    """
 
     authfile: str | None = None
     creds: str | None = field(default=None, repr=False)
     tls_verify: bool | None = None
     cert_dir: str | None = None
+    creds_for: frozenset[str] = frozenset()
     retries: int = RETRIES
     delay: float = DELAY
 
@@ -46,7 +49,7 @@ class Access:
             words.append(f"--tls-verify={str(self.tls_verify).lower()}")
         if self.cert_dir is not None:
             words.append(f"--cert-dir={self.cert_dir}")
-        authfile = self._credentials(registry, scratch) if self.creds and registry else self.authfile
+        authfile = self._credentials(registry, scratch) if self.creds and registry in self.creds_for else self.authfile
         return [*words, f"--authfile={authfile}"] if authfile else words
 
     def copy_options(self, registry: str, scratch: Path, side: str) -> list[str]:

@@ -67,7 +67,7 @@ def candidates(text: str) -> list[Reference]:
     """
     found = reference.parse(text).tagged()
     if found.registry:
-        return [_normal(found)]
+        return [normal(found)]
     aliases: dict[str, str] = {}
     search: list[str] = []
     for path in configuration_files():
@@ -76,11 +76,11 @@ def candidates(text: str) -> list[Reference]:
         search = value.get("unqualified-search-registries", search)
     if aliases.get(found.path):
         target = _alias(found.path, aliases[found.path])
-        return [_normal(Reference(target.registry, target.path, found.tag, found.digest))]
-    return [_normal(found.at(registry)) for registry in search or [DEFAULT_REGISTRY]]
+        return [normal(Reference(target.registry, target.path, found.tag, found.digest))]
+    return [normal(found.at(registry)) for registry in search or [DEFAULT_REGISTRY]]
 
 
-def _normal(found: Reference) -> Reference:
+def normal(found: Reference) -> Reference:
     """docker.io keeps its own images below library/."""
     if found.registry in ("docker.io", "index.docker.io"):
         path = found.path if "/" in found.path else f"library/{found.path}"

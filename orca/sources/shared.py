@@ -28,7 +28,7 @@ from orca.store import files
 from orca.store.layout import Image, Layout
 from orca.store.store import StepRecord, Store
 from orca.tools import skopeo
-from orca.tools.command import Runner
+from orca.tools.command import Command, Runner
 
 STEP = "orca.cache.step"
 MANIFEST = "orca.cache.manifest"
@@ -149,7 +149,7 @@ class RegistryShelf:
     def keys(self) -> frozenset[str]:
         command = skopeo.list_tags(f"docker://{self.place.where}", *self._options)
         try:
-            listed = json.loads(self._runner.run(command, limit=MOST_TAGS).stdout)
+            listed = json.loads(self._ask(command, MOST_TAGS))
         except ToolError as error:
             raise explain(error, self.place) from error
         except (ValueError, RecursionError) as error:
@@ -160,9 +160,12 @@ class RegistryShelf:
     def entry(self, key: str) -> bytes:
         command = skopeo.inspect_raw(f"docker://{self.place.where}:{self.place.tag(key)}", *self._options)
         try:
-            return self._runner.run(command, limit=image.JSON_LIMIT).stdout
+            return self._ask(command, image.JSON_LIMIT)
         except ToolError as error:
             raise explain(error, self.place) from error
+
+    def _ask(self, command: Command, limit: int) -> bytes:
+        return self._access.again(lambda: self._runner.run(command, limit=limit).stdout, self._runner.emit)
 
     def fetch(self, entry: Entry, platform: Platform) -> None:
         puller = Puller(self._store, self._runner, self._scratch, self._access)

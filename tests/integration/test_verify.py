@@ -149,7 +149,8 @@ def test_secrets_are_given_again(fresh: Kitchen, verify: Verify, open_path: Path
     """The record has their names; their values are nowhere."""
     (open_path / "secret").write_text(SENTINEL)
     text = f"FROM {BASE}\nRUN --mount=type=secret,id=s,required wc -c < /run/secrets/s > /length\n"
-    fresh.build(text, "-t", "app", EPOCH, f"--secret=id=s,src={open_path}/secret", "--creds=user:" + SENTINEL)
+    fresh.build(text, "-t", "app", EPOCH, f"--secret=id=s,src={open_path}/secret", "--creds=user:" + SENTINEL,
+        "--creds-for", "r.example")  # fmt: skip
     for path in fresh.orca.store.rglob("*"):
         assert not path.is_file() or path.is_symlink() or SENTINEL.encode() not in path.read_bytes(), path
     assert verify("app")["same"] is True

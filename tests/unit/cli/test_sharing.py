@@ -11,10 +11,12 @@ import pytest
 from support.fake_tools import FakeTools
 from support.stores import Maker
 
-from orca.cli import access, pull, push
+from orca.cli import access, build, pull, push
 from orca.cli.push import Destination, destination
 from orca.errors import ToolError, UsageError
 from orca.executor import outputs
+from orca.executor.contexts import Place
+from orca.sources.access import Access
 from orca.sources.images import explain
 
 
@@ -65,8 +67,8 @@ class TestDestination:
 
 class TestAccess:
     def options(self, words: list[str], scratch: Path) -> list[str]:
-        given = pull.make_parser().parse([*words, "image"])
-        return access.read(given).options("reg.example:5000", scratch)
+        given = pull.make_parser().parse([*words, "reg.example:5000/image"])
+        return access.read(given, given.images).options("reg.example:5000", scratch)
 
     def test_credentials_are_in_no_command_line(self, tmp_path: Path) -> None:
         (option,) = self.options(["--creds", "me:se:cret"], tmp_path)
@@ -74,6 +76,53 @@ class TestAccess:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         auth = json.loads(path.read_text())["auths"]["reg.example:5000"]["auth"]
         assert base64.b64decode(auth) == b"me:se:cret"
+
+    @pytest.mark.parametrize(
+        ("words", "names", "message"),
+        [
+            ([], ["one.example/a", "two.example/a"], "for which of the registries one.example, two.example"),
+            ([], ["localhost/a"], "for which registry"),
+            ([], [], "for which registry"),
+            (["--creds-for", "one/x"], ["one.example/a"], "is no registry"),
+            (["--creds-for", "short"], ["one.example/a"], "is no registry"),
+            (["--creds-for", "-v"], ["one.example/a"], "expected one argument|is no registry"),
+        ],
+    )
+    def test_credentials_for_nobody_in_particular(self, words: list[str], names: list[str], message: str) -> None:
+        with pytest.raises(UsageError, match=message):
+            access.read(pull.make_parser().parse(["--creds", "u:p", *words, "x"]), names)
+
+    @pytest.mark.parametrize(
+        ("words", "names", "registries"),
+        [
+            ([], ["one.example/a", "docker://one.example/b", "localhost/c", "short"], {"one.example"}),
+            ([], ["index.docker.io/a", "docker.io/b"], {"docker.io"}),
+            (["--creds-for=[::1]:5000", "--creds-for", "a.example"], ["b.example/x"], {"[::1]:5000", "a.example"}),
+            (["--creds-for", "index.docker.io"], [], {"docker.io"}),
+        ],
+    )
+    def test_whose_credentials_they_are(self, words: list[str], names: list[str], registries: set[str]) -> None:
+        given = pull.make_parser().parse(["--creds", "u:p", *words, "x"])
+        assert access.read(given, names).creds_for == registries
+
+    def test_nobody_for_whom_there_are_none(self) -> None:
+        with pytest.raises(UsageError, match="--creds-for without --creds"):
+            access.read(pull.make_parser().parse(["--creds-for", "a.example", "x"]))
+
+    def test_a_dockerfile_does_not_say_who_gets_them(self, tmp_path: Path) -> None:
+        (tmp_path / "Dockerfile").write_text("FROM evil.example/x\n")
+
+        def access_of(*words: str) -> Access:
+            given = build.make_parser().parse(["--creds", "u:p", *words, str(tmp_path)])
+            return build.make_options(given, {}, Place(tmp_path))[0].access
+
+        for words in (
+            ["-t", "r.example/a"], ["-o", "docker://r.example/a"], ["--cache-from", "r.example/c"],
+            ["--build-context", "b=docker-image://r.example/b"], ["-o", "type=registry,name=r.example/a"],
+        ):  # fmt: skip
+            assert access_of(*words).creds_for == {"r.example"}
+        with pytest.raises(UsageError, match="for which registry"):
+            access_of("-t", "app")
 
     def test_nobody_to_ask_for_a_password(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="password"):

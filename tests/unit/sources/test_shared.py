@@ -105,7 +105,7 @@ def test_a_registry_is_asked_with_credentials(
 ) -> None:
     fake_tools.answer("skopeo", "list-tags", stdout=json.dumps({"Tags": [f"orca-{KEY}", "latest"]}))
     fake_tools.answer("skopeo", "inspect", stdout="{}")
-    access = Access(creds="u:secret", tls_verify=False)
+    access = Access(creds="u:secret", creds_for=frozenset({"r.example"}), tls_verify=False)
     shelf = open_shelf(Place("r.example/c"), maker.store, Runner(), tmp_path, access)
     assert shelf.keys() == {KEY}
     assert shelf.entry(KEY) == b"{}"
