@@ -13,7 +13,7 @@ from typing import Any
 from orca.oci.image import canonical
 
 # A change in how steps are carried out that makes old results wrong gets a new number.
-GENERATION = 1
+GENERATION = 2
 
 
 def step_key(parent: str, ingredients: Mapping[str, Any]) -> str:
