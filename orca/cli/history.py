@@ -4,32 +4,40 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from orca.cli.images import NOTHING, age, short
 from orca.cli.options import Parser, print_json
+from orca.executor.records import tools_of
 from orca.oci import platform
 from orca.oci.image import Descriptor, History
 from orca.sources import names
+from orca.store import chains
 from orca.store.layout import Image
 from orca.store.store import Store
 from orca.ui import human
 from orca.ui.escape import visible
+from orca.ui.template import print_rows
 from orca.ui.terminal import Terminal
 
 EXAMPLES = """\
   orca history app             what made each layer, the newest first
   orca history --no-trunc app  whole instructions and digests
-  orca history --json app      the same for programs"""
+  orca history --format '{{.Size}} {{.CreatedBy}}' app
+  orca history --json app      the same for programs
 
-HEADERS = ("CREATED", "CREATED BY", "SIZE", "LAYER")
+TOOLS is what made the layer, if this store still has the record of the build that did.
+fields for --format: .ID .CreatedAt .CreatedSince .CreatedBy .Size .Bytes .Tools .Comment .Author"""
+
+HEADERS = ("CREATED", "CREATED BY", "SIZE", "LAYER", "TOOLS")
 NARROWEST = 20
 """Columns that CREATED BY gets at least, however narrow the terminal is."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One history entry; `layer` is the digest of the layer that it made, or None."""
+    """One history entry; `layer` is the digest of the layer that it made, or None. `tools` made it, in that order."""
 
     created: str | None
     created_by: str
@@ -37,6 +45,7 @@ class Row:
     layer: str | None
     comment: str | None
     author: str | None
+    tools: tuple[str, ...] = ()
 
 
 def make_parser() -> Parser:
@@ -49,6 +58,8 @@ def make_parser() -> Parser:
     add("image", metavar="IMAGE", help="a name, a digest, or the beginning of a digest")
     add("--platform", metavar="OS/ARCH", help="which image of an index of several (default: this machine's)")
     add("--no-trunc", action="store_true", help="print whole instructions and digests")
+    add("-q", "--quiet", action="store_true", help="print only the digests of layers")
+    add("--format", metavar="TEMPLATE", help="print this for each: '{{.CreatedBy}}', 'table {{.ID}}\\t{{.Size}}', json")
     add("--json", action="store_true", help="print JSON: one object for each entry")
     return parser
 
@@ -57,8 +68,17 @@ def run(arguments: Sequence[str]) -> int:
     """Print the table. On a terminal CREATED BY is cut to what fits."""
     given = make_parser().parse(arguments)
     wanted = platform.parse(given.platform) if given.platform else platform.host()
-    rows = list(reversed(entries(names.find(Store.open(), given.image, wanted)[2])))
-    if given.json:
+    store = Store.open()
+    found = names.find(store, given.image, wanted)[2]
+    rows = list(reversed(entries(found)))
+    if given.quiet:
+        print("".join(f"{row.layer}\n" for row in rows if row.layer), end="")
+        return 0
+    rows = with_tools(rows, store, found)
+    if given.format not in (None, "json"):
+        print_rows(given.format, [fields(row, whole=given.no_trunc) for row in rows])
+        return 0
+    if given.json or given.format:
         print_json([asdict(row) for row in rows])
         return 0
     terminal = Terminal(sys.stdout)
@@ -77,6 +97,33 @@ def entries(found: Image) -> list[Row]:
     return [*rows, *(_row(History(), layer) for layer in layers)]
 
 
+def with_tools(rows: list[Row], store: Store, found: Image) -> list[Row]:
+    """The rows with the tools that made their layers, as far as records of builds tell."""
+    links = [link for link in chains.read(store.root, found.descriptor.digest) if link.own]
+    made = {}
+    for link in links:
+        record = store.step(link.key)
+        if record is not None and record.layer is not None and record.build:
+            made[record.layer.digest] = tools_of(store, record.build, record.number)
+    return [replace(row, tools=made.get(row.layer or "", ())) for row in rows]
+
+
+def fields(row: Row, *, whole: bool) -> dict[str, Any]:
+    """What --format can name."""
+    layer = row.layer or "<missing>"
+    return {
+        "ID": layer if whole else short(layer),
+        "CreatedAt": row.created or NOTHING,
+        "CreatedSince": age(row.created),
+        "CreatedBy": row.created_by,
+        "Size": human.size(row.size),
+        "Bytes": row.size,
+        "Tools": ", ".join(row.tools),
+        "Comment": row.comment or "",
+        "Author": row.author or "",
+    }
+
+
 def _row(entry: History, layer: Descriptor | None) -> Row:
     size, digest = (layer.size, layer.digest) if layer else (0, None)
     return Row(entry.created, entry.created_by or "", size, digest, entry.comment, entry.author)
@@ -87,7 +134,15 @@ def render(rows: Sequence[Row], width: int | None, *, whole: bool) -> str:
     lines = []
     for row in rows:
         layer = NOTHING if row.layer is None else row.layer if whole else short(row.layer)
-        lines.append([age(row.created), visible(row.created_by) or NOTHING, human.size(row.size), layer])
+        lines.append(
+            [
+                age(row.created),
+                visible(row.created_by) or NOTHING,
+                human.size(row.size),
+                layer,
+                ", ".join(row.tools) or NOTHING,
+            ]
+        )
     if width is not None:
         others = [max(human.cells(text) for text in column) for column in zip(HEADERS, *lines, strict=True)]
         room = max(width - sum(others) + others[1] - 2 * (len(HEADERS) - 1), NARROWEST)

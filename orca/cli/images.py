@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import fnmatch
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
 
+from orca.cli.imagefilters import Row, split_name, timestamp, wanted
 from orca.cli.options import Parser, print_json
-from orca.errors import OrcaError
 from orca.oci.image import Descriptor
-from orca.oci.platform import of
+from orca.store import facts as known
 from orca.store.layout import Layout
 from orca.store.store import Store
 from orca.ui import Terminal, human
@@ -21,8 +22,13 @@ from orca.ui.escape import visible
 EXAMPLES = """\
   orca images                    every image in the store, the newest first
   orca images 'app*' debian      those with such names
+  orca images --filter label=team=web --filter until=24h
+  orca images --format '{{.Repository}}:{{.Tag}} {{.Size}}'
   orca images --json             the same for programs
-  orca rm $(orca images -q app)  -q prints the digests alone, and every command takes them"""
+  orca rm $(orca images -q app)  -q prints the digests alone, and every command takes them
+
+filters: reference=PATTERN, label=KEY[=VALUE], label!=KEY[=VALUE], before=IMAGE, since=IMAGE, until=TIME, dangling=BOOL
+fields for --format: .Repository .Tag .Name .ID .Digest .CreatedAt .CreatedSince .Size .Layers .Platform .Labels"""
 
 HEADERS = ("REPOSITORY", "TAG", "DIGEST", "CREATED", "SIZE", "LAYERS")
 NOTHING = "-"
@@ -30,43 +36,19 @@ NARROWEST = 16
 """Columns that REPOSITORY gets at least, however narrow the terminal is."""
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What an image says of itself. `error` is why it cannot be read, or None; then the rest is empty.
-
-    `platforms` are those of an index, whose `size` and `layers` count each layer of all its images once; an image
-    has none of them.
-    """
-
-    created: str | None = None
-    size: int = 0
-    layers: int = 0
-    platform: str = ""
-    platforms: tuple[str, ...] = ()
-    error: str | None = None
-
-
-@dataclass(frozen=True)
-class Row:
-    """One name of an image."""
-
-    name: str
-    digest: str
-    facts: Facts
-
-    def to_json(self) -> dict[str, object]:
-        repository, tag = split_name(self.name)
-        names = {"name": self.name, "repository": repository, "tag": tag or None}
-        return {**names, "digest": self.digest, **asdict(self.facts)}
-
-
 def make_parser() -> Parser:
     """The options of `orca images`."""
     parser = Parser("images", "List the images in the store.", EXAMPLES, usage="orca images [options] [PATTERN ...]")
     add = parser.add_argument
     add("patterns", metavar="PATTERN", nargs="*", help="names to list; * and ? stand for any characters")
+    add("-a", "--all", action="store_true", help="also images without a name: what earlier builds left")
     add("-q", "--quiet", action="store_true", help="print only digests, each once")
+    add("-f", "--filter", metavar="KEY=VALUE", action="append", default=[], help="list only such images; see below")
     add("--no-trunc", "--digests", action="store_true", dest="whole", help="print whole digests and names")
+    add(
+        "--format", metavar="TEMPLATE", help="print this for each: '{{.Repository}}', 'table {{.ID}}\\t{{.Size}}', json"
+    )
+    add("-n", "--noheading", action="store_true", help="print the table without its first line")
     add("--json", action="store_true", help="print JSON: one object for each name")
     return parser
 
@@ -76,53 +58,99 @@ def run(arguments: Sequence[str]) -> int:
     given = make_parser().parse(arguments)
     store = Store.open()
     tags = {name: found for name, found in store.tags().items() if wanted(name, given.patterns)}
+    if given.quiet and not given.filter and not given.all:
+        return _digests([found.digest for found in tags.values()])
+    rows = _rows(store, tags, given.filter, everything=given.all, patterns=bool(given.patterns))
     if given.quiet:
-        print("".join(f"{digest}\n" for digest in dict.fromkeys(found.digest for found in tags.values())), end="")
-        return 0
-    rows = read(store.images, tags)
-    if given.json:
-        print_json([row.to_json() for row in rows])
+        return _digests([row.digest for row in rows])
+    if given.json or given.format == "json":
+        print_json([to_json(row) for row in rows])
+    elif given.format is not None:
+        _print_formatted(rows, given.format, whole=given.whole, heading=not given.noheading)
     else:
         terminal = Terminal(sys.stdout)
-        print(render(rows, terminal.width if terminal.tty and not given.whole else None, whole=given.whole))
+        text = render(rows, terminal.width if terminal.tty and not given.whole else None, whole=given.whole)
+        text = text.partition("\n")[2] if given.noheading else text
+        print(text, end="\n" if text else "")
     return 0
 
 
-def wanted(name: str, patterns: Sequence[str]) -> bool:
-    """Does one of the patterns (none: anything goes) mean this image: by full name, repository, short name?"""
-    repository, _ = split_name(name)
-    spellings = {name, repository, name.removeprefix("localhost/"), repository.removeprefix("localhost/")}
-    spellings |= {repository.rpartition("/")[2]}
-    return not patterns or any(fnmatch.fnmatchcase(text, pattern) for pattern in patterns for text in spellings)
+def _digests(digests: Sequence[str]) -> int:
+    print("".join(f"{digest}\n" for digest in dict.fromkeys(digests)), end="")
+    return 0
 
 
-def read(layout: Layout, tags: dict[str, Descriptor]) -> list[Row]:
-    """A row for every name, the newest first; manifest and config of each image are read once."""
-    facts: dict[str, Facts] = {}
+def _rows(
+    store: Store, tags: dict[str, Descriptor], filters: Sequence[str], *, everything: bool, patterns: bool
+) -> list[Row]:
+    """The rows that the filters let through. Raises UsageError, StoreError."""
+    cache_file = store.root / "cache/facts.json"
+    if not filters and not everything:
+        return read(store.images, tags, cache_file, others=patterns)
+    from orca.cli import imagefilters
+    from orca.sources import names
+
+    test, dangling = imagefilters.parse(filters, lambda text: names.find(store, text)[2].config.created)
+    rows = [] if dangling else read(store.images, tags, cache_file, others=True)
+    if dangling or (everything and dangling is None and not patterns):
+        named = {found.digest for found in store.tags().values()}
+        found = known.nameless(store.root / "chains", store.images, named)
+        rows += [Row("", descriptor.digest, known.look(store.images, descriptor)[0]) for descriptor in found]
+    return newest([row for row in rows if test(row)])
+
+
+def to_json(row: Row) -> dict[str, object]:
+    """A row for programs."""
+    repository, tag = split_name(row.name)
+    names = {"name": row.name or None, "repository": repository or None, "tag": tag or None}
+    return {**names, "digest": row.digest, **asdict(row.facts)}
+
+
+def read(
+    layout: Layout, tags: Mapping[str, Descriptor], path: Path | None = None, *, others: bool = False
+) -> list[Row]:
+    """A row for every name, the newest first; manifest and config of each image are read once.
+
+    What was read is remembered in the file `path`; `others` says that `tags` are not all.
+    """
+    memory, seen = known.Known(layout, path), {}
     for descriptor in tags.values():
-        if descriptor.digest not in facts:
-            facts[descriptor.digest] = look(layout, descriptor)
-    rows = [Row(name, found.digest, facts[found.digest]) for name, found in sorted(tags.items())]
+        if descriptor.digest not in seen:
+            seen[descriptor.digest] = memory.of(descriptor)
+    memory.remember(others=others)
+    return newest([Row(name, found.digest, seen[found.digest]) for name, found in sorted(tags.items())])
+
+
+def newest(rows: Sequence[Row]) -> list[Row]:
+    """The rows, the newest first."""
     return sorted(rows, key=lambda row: -(timestamp(row.facts.created) or 0))
 
 
-def look(layout: Layout, descriptor: Descriptor) -> Facts:
-    """What the image says; for a damaged one, what is wrong with it."""
-    try:
-        index, images = layout.whole(descriptor)
-        for image in images:
-            layout.verify(image, layers=False)
-    except OrcaError as error:
-        return Facts(error=error.message)
-    if index is not None:
-        layers = {layer.digest: layer.size for image in images for layer in image.manifest.layers}
-        created = max((image.config.created or "" for image in images), default="") or None
-        names = tuple(str(of(entry.platform) or NOTHING) for entry in index.images())
-        return Facts(created, sum(layers.values()), len(layers), ", ".join(names), names)
-    (found,) = images
-    config = found.config
-    platform = "/".join(part for part in (config.os, config.architecture, config.variant) if part)
-    return Facts(config.created, found.manifest.size, len(found.manifest.layers), platform)
+def fields(row: Row, *, whole: bool) -> dict[str, Any]:
+    """What --format can name."""
+    repository, tag = split_name(row.name)
+    facts = row.facts
+    return {
+        "Repository": repository or "<none>",
+        "Tag": tag or "<none>",
+        "Name": row.name,
+        "ID": row.digest if whole else short(row.digest),
+        "Digest": row.digest,
+        "CreatedAt": facts.created or NOTHING,
+        "CreatedSince": age(facts.created),
+        "Created": age(facts.created),
+        "Size": human.size(facts.size),
+        "Bytes": facts.size,
+        "Layers": facts.layers,
+        "Platform": facts.platform,
+        "Labels": dict(facts.labels),
+    }
+
+
+def _print_formatted(rows: Sequence[Row], text: str, *, whole: bool, heading: bool) -> None:
+    from orca.ui.template import print_rows
+
+    print_rows(text, [fields(row, whole=whole) for row in rows], heading=heading)
 
 
 def render(rows: Sequence[Row], width: int | None, *, whole: bool) -> str:
@@ -155,27 +183,12 @@ def cells(row: Row, *, whole: bool) -> tuple[str, ...]:
     return (repository, tag or NOTHING, digest, age(facts.created), human.size(facts.size), str(facts.layers))
 
 
-def split_name(name: str) -> tuple[str, str]:
-    """Repository and tag; the tag is empty for a name that has none."""
-    name = name.partition("@")[0]
-    repository, colon, tag = name.rpartition(":")
-    return (repository, tag) if colon and "/" not in tag else (name, "")
-
-
 def short(digest: str) -> str:
     """The beginning of a digest, long enough to name it."""
     return digest.removeprefix("sha256:")[:12]
 
 
-def timestamp(text: str | None) -> float | None:
-    """A time of RFC 3339 in seconds since 1970; None for anything else."""
-    try:
-        found = datetime.fromisoformat(text or "")
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        return None
-
-
+@cache
 def age(text: str | None) -> str:
     """How long ago a time of RFC 3339 was."""
     then = timestamp(text)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from orca.cli.imagefilters import split_name
 from orca.cli.options import Parser, print_json
 from orca.errors import UsageError
 from orca.oci import image
@@ -13,10 +14,13 @@ from orca.oci import platform as platforms
 from orca.oci.platform import Platform
 from orca.sources import names as images
 from orca.store.store import Store
+from orca.ui.template import parse
 
 EXAMPLES = """\
   orca inspect app                               everything about an image, as JSON
   orca inspect app | jq '.[0].config.config.Env' one thing out of it
+  orca inspect -f '{{json .Config.Env}}' app     the same, as docker spells it
+  orca inspect app@3                             the image as it was after step 3 of its build
   orca inspect --raw app | sha256sum             the bytes of its manifest: their hash is the digest"""
 
 
@@ -31,6 +35,8 @@ def make_parser() -> Parser:
     add = parser.add_argument
     add("images", metavar="IMAGE", nargs="+", help="a name, a digest, or the beginning of a digest")
     add("--platform", metavar="OS/ARCH", help="which image of an index of several (default: this machine's)")
+    add("-f", "--format", metavar="TEMPLATE", help="print this for each: '{{.Digest}}', '{{json .Config.Env}}', json")
+    add("--type", choices=["image"], help="accepted: what is inspected are images")
     add("--raw", action="store_true", help="print the bytes of the manifest (or index) as they are")
     return parser
 
@@ -41,7 +47,15 @@ def run(arguments: Sequence[str]) -> int:
     wanted = platforms.parse(given.platform) if given.platform else platforms.host()
     store = Store.open()
     if given.raw:
+        if given.format:
+            raise UsageError("--raw and --format do not go together")
         return _raw(store, given.images)
+    if given.format not in (None, "json"):
+        template = parse(given.format)
+        for text in given.images:
+            found = template.render(fields(describe(store, text, wanted)))
+            print(found, end="" if found.endswith("\n") else "\n")
+        return 0
     print_json([describe(store, text, wanted) for text in given.images])
     return 0
 
@@ -79,3 +93,29 @@ def describe(store: Store, text: str, wanted: Platform) -> dict[str, Any]:
         "manifest": image.load_object(store.images.read(found.descriptor, "the manifest"), "the manifest"),
         "config": image.load_object(store.images.read(found.manifest.config, "the image config"), "the image config"),
     }
+
+
+def fields(found: dict[str, Any]) -> dict[str, Any]:
+    """What --format can name: docker's words for it, then our own."""
+    config, manifest = found["config"], found["manifest"]
+    names = found["names"]
+    theirs = {
+        "Id": found["digest"],
+        "Digest": found["digest"],
+        "RepoTags": names,
+        "RepoDigests": [f"{split_name(name)[0]}@{found['digest']}" for name in names],
+        "Created": config.get("created"),
+        "Author": config.get("author") or "",
+        "Architecture": config.get("architecture"),
+        "Variant": config.get("variant") or "",
+        "Os": config.get("os"),
+        "Size": found["size"],
+        "Config": config.get("config") or {},
+        "RootFS": {"Type": "layers", "Layers": (config.get("rootfs") or {}).get("diff_ids") or []},
+        "History": config.get("history") or [],
+        "Labels": (config.get("config") or {}).get("Labels") or {},
+        "Annotations": manifest.get("annotations") or {},
+        "Manifest": manifest,
+    }
+    taken = {name.lower() for name in theirs}
+    return theirs | {name: value for name, value in found.items() if name.lower() not in taken}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from orca.cli.options import Parser
 from orca.errors import StoreError, UsageError
 from orca.oci.image import Descriptor
 from orca.sources import names as images
+from orca.store import files, gc
 from orca.store.store import Store
+from orca.ui import human
 from orca.ui.escape import visible
 from orca.ui.terminal import Terminal
 
@@ -22,7 +25,7 @@ EXAMPLES = """\
 def make_parser() -> Parser:
     """The options of `orca rm`."""
     parser = Parser(
-        "rm", "Take names off images. What then has no name is deleted by orca prune.", EXAMPLES,
+        "rm", "Take names off images, then delete what nothing needs any more of those that have none left.", EXAMPLES,
         usage="orca rm [options] IMAGE ...",
     )  # fmt: skip
     add = parser.add_argument
@@ -49,8 +52,31 @@ def run(arguments: Sequence[str]) -> int:
     for name in names:
         print(visible(name))
     if nameless:
-        Terminal(sys.stderr).line("orca prune frees the space; with --all also what the step cache keeps")
+        Terminal(sys.stderr).line(_told(collect(store, nameless)))
     return 0
+
+
+def _told(freed: int | None) -> str:
+    if freed is None:
+        return "the store is in use: orca prune frees the space later"
+    rest = "orca prune frees more, with --all also what the step cache keeps"
+    return f"freed {human.size(freed)}; {rest}" if freed else rest
+
+
+def collect(store: Store, digests: Sequence[str]) -> int | None:
+    """Delete the blobs of these images that nothing else needs; returns the bytes. None when the store is in use.
+
+    What is unpacked of them belongs to subordinate ids, and is left to prune. Raises StoreError.
+    """
+    with files.lock(store.root / "locks/use", wait=False) as alone:
+        if not alone:
+            return None
+        reach = gc.Reach(store.images)
+        theirs = {store.images.blob_path(blob) for digest in digests for blob in reach.below(digest)}
+        found = gc.find(store)
+        items = tuple(item for item in found.items if item.kind == "blobs" and item.path in theirs)
+        gc.delete(store, replace(found, items=items))
+        return sum(item.size for item in items)
 
 
 def names_of(store: Store, words: Sequence[str], *, force: bool) -> list[str]:

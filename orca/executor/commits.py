@@ -175,6 +175,8 @@ class Commits:
             commit.ingredients,
             made,
             self.build.timestamp(),
+            self.build.id,
+            commit.number,
         )
         self.build.store.put_step(record)
         self.build.note(self.stage.index, record.key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Collection
@@ -62,6 +63,19 @@ def recipe_of(store: Store, digests: Collection[str]) -> dict[str, Any] | None:
             if made & set(digests):
                 return value
     return None
+
+
+def tools_of(store: Store, build: str, step: int) -> tuple[str, ...]:
+    """The programs that a step of a build called, each once, in that order; none when the record is gone."""
+    path = store.root / "builds" / build / "events.jsonl"
+    found: dict[str, None] = {}
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError), path.open("rb") as file:
+        for line in file:
+            if f'"step":{step},'.encode() in line and b'"argv":' in line:
+                argv = json.loads(line)["argv"]
+                name = Path(argv[0]).name
+                found[" ".join([name, *argv[1:3]]) if name == "umoci" and argv[1] == "raw" else name] = None
+    return tuple(found)
 
 
 def forget_old(builds: Path) -> None:

@@ -46,6 +46,7 @@ class StepRecord:
     snapshots/ that make its root filesystem, uppermost first; empty while nobody needed it.
     `state` is the builder's state after the step (dispatch.state), `ingredients` what the key was
     made of, so that a later miss can be explained. `layer` is set when the step made one.
+    `build` is the record of the build that carried it out, where it had `number`; empty when another machine did.
     """
 
     key: str
@@ -56,6 +57,8 @@ class StepRecord:
     ingredients: dict[str, Any]
     layer: Descriptor | None = None
     created: str = ""
+    build: str = ""
+    number: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -22,12 +22,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 from data import copy_context, ignore_context, run_context
 from sides import BASE, ORCA, BareRunc, Buildah, Orca
 from support.images import Layout, busybox_layout, debian_layout
 from support.proc import Failed, run
+from support.stores import Maker
 
 Side = Buildah | Orca
 
@@ -64,11 +65,16 @@ IGNORE = "ignore-warm"
 IGNORE_TARGET = 1.5
 """What the rules may cost: the time of a warm build with them by that of one without."""
 
+LISTING = "images-1000"
+LISTING_TARGET = 2.0
+"""What `orca images` may take with 1,000 images in the store, by what it takes with 10."""
+
 
 def main() -> int:
     options = arguments()
     cases = [c for c in CASES if not options.only or c.name in options.only]
     ignoring = not options.only or IGNORE in options.only
+    listing = not options.only or LISTING in options.only
     say = print if not options.json else lambda *_: None
     with workspace(say) as work:
         base = debian_layout() if options.base == "debian" else busybox_layout(work / "busybox")
@@ -89,6 +95,9 @@ def main() -> int:
         if ignoring:
             rows.append(measure_ignore(work, base, options.runs))
             say(ignore_line(rows[-1]))
+        if listing:
+            rows.append(measure_listing(work, options.runs))
+            say(listing_line(rows[-1]))
     if options.json:
         json.dump(rows, sys.stdout, indent=1)
         print()
@@ -99,7 +108,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench BENCH_ARGS=…", description=__doc__)
     parser.add_argument("--runs", type=int, default=5, help="measured runs a side and case (5)")
     parser.add_argument(
-        "--only", action="append", choices=[*(c.name for c in CASES), IGNORE], help="one case; may be repeated"
+        "--only", action="append", choices=[*(c.name for c in CASES), IGNORE, LISTING], help="one case; may be repeated"
     )
     parser.add_argument("--base", choices=["debian", "busybox"], default="debian", help="what FROM names (debian)")
     parser.add_argument("--sides", default="orca,buildah", help="who is measured (orca,buildah)")
@@ -195,6 +204,32 @@ def ignore_line(row: dict[str, object]) -> str:
     missed = ", MISSED" if row["missed"] else ""
     what = "20,000 files, all cached, with a .dockerignore of 300 lines and without"
     return f"{IGNORE:10} {medians}  ratio {row['ratio']:.2f} (target {IGNORE_TARGET}{missed})\n{'':10} {what}"
+
+
+def measure_listing(work: Path, runs: int) -> dict[str, object]:
+    """`orca images` on a store of 10 images and on one of 1,000, in turns; each of four layers, two of them shared."""
+    times: dict[str, list[float]] = {"10": [], "1000": []}
+    for count in times:
+        maker, tags = Maker.at(work / f"store-{count}"), {}
+        for n in range(int(count)):
+            tags[f"localhost/app{n}:latest"] = maker.image("base", "more", f"a{n}", f"b{n}").descriptor
+        maker.store.edit_tags(lambda names, tags=tags: names.update(tags))  # type: ignore[misc]
+    for n in range(2 * runs + 1):
+        for count, seconds in times.items():
+            start = time.monotonic()
+            run(ORCA, "images", env={**os.environ, "ORCA_ROOT": str(work / f"store-{count}")})
+            if n:  # the first time reads them all
+                seconds.append(time.monotonic() - start)
+    ratio = statistics.median(times["1000"]) / statistics.median(times["10"])
+    return {"case": LISTING, **times, "target": LISTING_TARGET, "ratio": ratio, "missed": ratio > LISTING_TARGET}
+
+
+def listing_line(row: dict[str, object]) -> str:
+    """Its row for people."""
+    medians = "  ".join(f"{name} {statistics.median(row[name]):7.3f} s" for name in ("1000", "10"))  # type: ignore[call-overload]
+    missed = ", MISSED" if row["missed"] else ""
+    what = "orca images with 1,000 images in the store and with 10"
+    return f"{LISTING:10} {medians}  ratio {row['ratio']:.2f} (target {LISTING_TARGET}{missed})\n{'':10} {what}"
 
 
 def build(side: Side, case: Case, context: Path) -> float:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from support.stores import Maker
 
 from orca.cli import history, images, inspect, prune, rm, tag
+from orca.cli.imagefilters import Row
 from orca.errors import ImageError, StoreError, UsageError
 from orca.oci import image
 from orca.oci.image import History, ImageConfig
+from orca.store import chains
 from orca.ui.human import cells
 
 Capture = pytest.CaptureFixture[str]
@@ -26,6 +29,10 @@ def out(capsys: Capture) -> Callable[[], str]:
 
 def columns(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in text.splitlines()]
+
+
+def rows_of(maker: Maker) -> list[Row]:
+    return images.read(maker.store.images, maker.store.tags(), maker.store.root / "cache/facts.json")
 
 
 class TestImages:
@@ -118,8 +125,93 @@ class TestImages:
     def test_nanoseconds_are_a_time(self) -> None:
         assert images.timestamp("2024-01-02T03:04:05.123456789Z") == pytest.approx(1704164645.123456)
 
+    def test_what_was_read_once_is_not_read_again(self, maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+        found = maker.image("a", tags=["localhost/a:1"], config=ImageConfig(labels=(("x", "1"),)))
+        maker.index([found], ["localhost/multi:1"])
+        first = [images.to_json(row) for row in rows_of(maker)]
+        monkeypatch.setattr(type(maker.store.images), "read", lambda *_: pytest.fail("read again"))
+        assert [images.to_json(row) for row in rows_of(maker)] == first
+        maker.store.images.blob_path(found.manifest.layers[0].digest).write_text("longer")
+        monkeypatch.undo()
+        assert all("missing or has the wrong size" in str(row.facts.error) for row in rows_of(maker))
+
+    @pytest.mark.parametrize(
+        "text", ["", "[]", '{"version":1,"images":[]}', '{"version":1,"images":{"@":{"blobs":1}}}']
+    )
+    def test_a_damaged_memory_is_made_anew(self, maker: Maker, text: str) -> None:
+        found = maker.image("a", tags=["localhost/a:1"])
+        path = maker.store.root / "cache/facts.json"
+        path.write_text(text.replace("@", found.descriptor.digest))
+        assert [row.facts.size for row in rows_of(maker)] == [1]
+        assert found.descriptor.digest in json.loads(path.read_text())["images"]
+
+    @pytest.mark.parametrize(
+        ("words", "expected"),
+        [
+            (["reference=a*"], ["localhost/a:1"]),
+            (["reference=a", "reference=b"], ["localhost/b:1", "localhost/a:1"]),
+            (["label=x"], ["localhost/b:1", "localhost/a:1"]),
+            (["label=x=1"], ["localhost/a:1"]),
+            (["label!=x=1"], ["localhost/c:1", "localhost/b:1"]),
+            (["label=x", "label=y=z"], ["localhost/b:1"]),
+            (["before=b:1"], ["localhost/a:1"]),
+            (["since=b:1"], ["localhost/c:1"]),
+            (["after=b:1"], ["localhost/c:1"]),
+            (["until=2021-06-01"], ["localhost/a:1"]),
+            (["until=1s"], ["localhost/c:1", "localhost/b:1", "localhost/a:1"]),
+            (["dangling=false"], ["localhost/c:1", "localhost/b:1", "localhost/a:1"]),
+            (["dangling=true"], [""]),
+        ],
+    )
+    def test_filters(self, maker: Maker, out: Callable[[], str], words: list[str], expected: list[str]) -> None:
+        labels = {"a": (("x", "1"),), "b": (("x", "2"), ("y", "z")), "c": ()}
+        for number, name in enumerate("abc"):
+            config = ImageConfig(created=f"202{number + 1}-01-02T00:00:00Z", labels=labels[name])
+            maker.image(name, tags=[f"localhost/{name}:1"], config=config)
+        nameless = maker.image("n")
+        chains.write(maker.store.root, nameless.descriptor.digest, [])
+        images.run([*(f"--filter={word}" for word in words), "--format", "{{.Name}}"])
+        assert out().splitlines() == expected
+        images.run(["--all", "-q"])
+        assert nameless.descriptor.digest in out()
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (["--filter", "x"], "is not understood"),
+            (["--filter", "size=3"], "is not understood"),
+            (["--filter", "dangling=maybe"], "neither true nor false"),
+            (["--filter", "until=never"], "is not a time"),
+            (["--filter", "until!=3"], "only label has !="),
+            (["--format", "{{.Nothing}}"], "no field .Nothing"),
+        ],
+    )
+    def test_bad_filters_and_formats(self, maker: Maker, words: list[str], message: str) -> None:
+        maker.image("a", tags=["localhost/a:1"])
+        with pytest.raises(UsageError, match=message):
+            images.run(words)
+
+    def test_a_table_of_chosen_fields(self, maker: Maker, out: Callable[[], str]) -> None:
+        found = maker.image("a", tags=["localhost/a:1"])
+        images.run(["--format", "table {{.Repository}}\\t{{.ID}}"])
+        assert columns(out()) == [["REPOSITORY", "ID"], ["localhost/a", found.descriptor.digest[7:19]]]
+        images.run(["--noheading"])
+        assert out().startswith("localhost/a ")
+        images.run(["--format", "json"])
+        assert json.loads(out())[0]["labels"] == {}
+
 
 class TestInspect:
+    def test_format_takes_dockers_words_and_ours(self, maker: Maker, out: Callable[[], str]) -> None:
+        config = ImageConfig(architecture="amd64", env=(("A", "1"),), labels=(("x", "\x1b[2J"),))
+        found = maker.image("a", tags=["localhost/app:1"], config=config)
+        inspect.run(["-f", "{{.Id}} {{json .Config.Env}} {{.Architecture}} {{.layers}} {{.RepoTags}}", "app:1"])
+        assert out() == f'{found.descriptor.digest} ["A=1"] amd64 1 [localhost/app:1]\n'
+        inspect.run(["-f", '{{index .Config.Labels "x"}}', "app:1"])
+        assert out() == "\\x1b[2J\n"
+        with pytest.raises(UsageError, match="do not go together"):
+            inspect.run(["--raw", "-f", "{{.Id}}", "app:1"])
+
     def test_every_field_of_the_config_is_there(self, maker: Maker, out: Callable[[], str]) -> None:
         config = ImageConfig(  # noqa: S604  # an image's SHELL starts nothing here
             architecture="arm64",
@@ -212,6 +304,27 @@ class TestHistory:
         assert max(map(cells, text.splitlines())) <= 80
         assert "RUN a\\n\\x1b[31mb漢" in text and "…" in text
 
+    def test_quiet_and_format(self, maker: Maker, out: Callable[[], str]) -> None:
+        found = maker.image("aa", tags=["localhost/app:latest"], history=[History(created_by="RUN x")])
+        history.run(["-q", "app"])
+        assert out() == found.manifest.layers[0].digest + "\n"
+        history.run(["--format", "{{.CreatedBy}} {{.Bytes}}", "app"])
+        assert out() == "RUN x 2\n"
+
+    def test_the_tools_of_the_build_that_made_a_layer(self, maker: Maker, out: Callable[[], str]) -> None:
+        found = maker.image("aa", tags=["localhost/app:latest"])
+        record = replace(maker.step("RUN x", found), build="b1", number=2)
+        maker.store.put_step(record)
+        link = chains.Link(2, "0", "RUN x", record.key, True, found.descriptor)
+        chains.write(maker.store.root, found.descriptor.digest, [link])
+        place = maker.store.root / "builds/b1"
+        place.mkdir()
+        calls = [(1, ["skopeo", "copy"]), (2, ["/usr/sbin/runc", "run"]), (2, ["umoci", "raw", "add-layer"])]
+        lines = [json.dumps({"step": n, "call": 1, "argv": a}, separators=(",", ":")) for n, a in calls]
+        (place / "events.jsonl").write_text("\n".join(lines))
+        history.run(["--json", "app"])
+        assert json.loads(out())[0]["tools"] == ["runc", "umoci raw add-layer"]
+
     def test_not_cut_for_programs(self, maker: Maker, out: Callable[[], str]) -> None:
         maker.image("a", tags=["localhost/app:latest"], history=[History(created_by="RUN " + "x" * 300)])
         history.run(["app"])
@@ -264,13 +377,32 @@ class TestRm:
         assert (said.out, said.err) == ("localhost/a:1\n", "")
         assert list(maker.store.tags()) == ["localhost/a:2"]
 
-    def test_a_digest_is_all_its_names_and_prune_is_named(self, maker: Maker, capsys: Capture) -> None:
-        found = maker.image("a", tags=["localhost/a:1", "localhost/a:2"])
-        maker.image("b", tags=["localhost/b:1"])
+    def test_a_digest_is_all_its_names_and_what_nothing_needs_goes(self, maker: Maker, capsys: Capture) -> None:
+        found = maker.image("a", "shared", tags=["localhost/a:1", "localhost/a:2"])
+        other = maker.image("b", "shared", tags=["localhost/b:1"])
+        kept = maker.image("c")
         rm.run([found.descriptor.digest[7:19]])
         assert list(maker.store.tags()) == ["localhost/b:1"]
+        assert capsys.readouterr().err.startswith("freed ")
+        assert not maker.store.images.has(found.descriptor)
+        assert not maker.store.images.has(found.manifest.layers[0])
+        maker.store.images.verify(other)
+        assert maker.store.images.has(kept.descriptor)
+
+    def test_what_the_step_cache_needs_stays(self, maker: Maker, capsys: Capture) -> None:
+        found = maker.image("a", tags=["localhost/a:1"])
+        maker.step("RUN a", found)
+        rm.run(["a:1"])
         assert "orca prune" in capsys.readouterr().err
-        assert maker.store.images.has(found.descriptor)
+        maker.store.images.verify(found)
+
+    def test_beside_a_running_build_nothing_is_deleted(self, maker: Maker, capsys: Capture) -> None:
+        found = maker.image("a", tags=["localhost/a:1"])
+        with maker.store.in_use():
+            assert rm.run(["a:1"]) == 0
+        assert "in use" in capsys.readouterr().err
+        assert maker.store.tags() == {}
+        maker.store.images.verify(found)
 
     def test_all_or_none(self, maker: Maker) -> None:
         maker.image("a", tags=["localhost/app:latest"])
