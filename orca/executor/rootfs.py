@@ -13,9 +13,11 @@ from pathlib import Path
 from orca.errors import ImageError, RunFailed, StoreError, ToolError
 from orca.executor import bundle, overlay
 from orca.executor.cgroups import Claim
+from orca.executor.checkout import checkout
 from orca.executor.overlay import Mounted, Mounter
 from orca.store import files
 from orca.store.layout import Image, Layout
+from orca.store.ostree import OstreeStore
 from orca.store.store import Store, base_snapshot
 from orca.tools import bounds, kernel, umoci
 from orca.tools.command import Process, Runner
@@ -84,11 +86,14 @@ class Workshop:
     def _unpack(self, image: Image, name: str, step: int | None) -> None:
         place = self.directory("unpack")
         try:
-            unpack_layers(image, place / "fs", self.layout(), self.runner, step)
+            if isinstance(self.store, OstreeStore):
+                checkout(image, place / "fs", self.store, self.runner, step, copy=False)
+            else:
+                unpack_layers(image, place / "fs", self.layout(), self.runner, step)
         except BaseException:
             files.remove_tree(place)
             raise
-        os.rename(place, self.store.root / "snapshots" / name)
+        os.rename(place, self.store.snapshot(name).parent)
 
 
 @contextlib.contextmanager

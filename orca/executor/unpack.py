@@ -18,6 +18,7 @@ from typing import Any
 
 from orca.errors import ImageError, OrcaError, UsageError
 from orca.executor import bundle, users
+from orca.executor.checkout import checkout
 from orca.executor.container import Request, describe
 from orca.executor.copier import Target
 from orca.executor.rootfs import unpack_layers
@@ -25,6 +26,7 @@ from orca.oci import platform, runtime
 from orca.oci.image import ImageConfig
 from orca.store import files
 from orca.store.layout import Image, Layout
+from orca.store.ostree import OstreeStore
 from orca.store.store import Store
 from orca.tools.command import Runner
 
@@ -62,6 +64,10 @@ def unpack_bundle(image: Image, target: Path, store: Store, runner: Runner, *, t
 
 
 def _layers(image: Image, root: Path, store: Store, runner: Runner) -> None:
+    if isinstance(store, OstreeStore):
+        # Copies: who writes into a hard link writes into the repository.
+        checkout(image, root, store, runner, None, copy=True)
+        return
     with store.scratch() as scratch:
         layout = Layout(scratch / "layout").create(blobs=store.images.path / "blobs")
         unpack_layers(image, root, layout, runner, None)

@@ -113,3 +113,12 @@ def directory(path: Path) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+@contextlib.contextmanager
+def directory_of(fd: int) -> Iterator[int]:
+    """The descriptor itself, closed when the block is left."""
+    try:
+        yield fd
+    finally:
+        os.close(fd)

@@ -1,0 +1,31 @@
+"""--storage: which of the two kinds of storage a command means."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from orca.store.store import Store
+
+KINDS = ("oci", "ostree")
+
+
+def add_option(add: Callable[..., Any]) -> None:
+    """Add --storage."""
+    add("--storage", choices=KINDS, default=KINDS[0],
+        help="oci: layers as they came (the default); ostree: an OSTree repository, where equal files are there once")  # fmt: skip
+
+
+def wanted(given: argparse.Namespace) -> bool:
+    """Is OSTree storage meant?"""
+    return bool(given.storage == "ostree")
+
+
+def open_store(given: argparse.Namespace) -> Store:
+    """The store that is meant. Raises StoreError."""
+    if wanted(given):
+        from orca.store.ostree import OstreeStore
+
+        return OstreeStore.open()
+    return Store.open()
