@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from orca.cli import storage
 from orca.cli.imagefilters import Row, split_name, timestamp, wanted
 from orca.cli.options import Parser, print_json
 from orca.oci.image import Descriptor
@@ -45,6 +46,7 @@ def make_parser() -> Parser:
     add("-q", "--quiet", action="store_true", help="print only digests, each once")
     add("-f", "--filter", metavar="KEY=VALUE", action="append", default=[], help="list only such images; see below")
     add("--no-trunc", "--digests", action="store_true", dest="whole", help="print whole digests and names")
+    storage.add_option(add)
     add(
         "--format", metavar="TEMPLATE", help="print this for each: '{{.Repository}}', 'table {{.ID}}\\t{{.Size}}', json"
     )
@@ -56,7 +58,7 @@ def make_parser() -> Parser:
 def run(arguments: Sequence[str]) -> int:
     """Print the table."""
     given = make_parser().parse(arguments)
-    store = Store.open()
+    store = storage.open_store(given)
     tags = {name: found for name, found in store.tags().items() if wanted(name, given.patterns)}
     if given.quiet and not given.filter and not given.all:
         return _digests([found.digest for found in tags.values()])
@@ -84,7 +86,8 @@ def _rows(
     store: Store, tags: dict[str, Descriptor], filters: Sequence[str], *, everything: bool, patterns: bool
 ) -> list[Row]:
     """The rows that the filters let through. Raises UsageError, StoreError."""
-    cache_file = store.root / "cache/facts.json"
+    # Layers in OSTree storage are no blobs: whether they are there is not asked of a file.
+    cache_file = store.root / "cache/facts.json" if store.images.path.parent == store.root else None
     if not filters and not everything:
         return read(store.images, tags, cache_file, others=patterns)
     from orca.cli import imagefilters

@@ -6,7 +6,9 @@ import os
 import sys
 from collections.abc import Sequence
 
+from orca.cli import storage
 from orca.cli.options import Parser, print_json
+from orca.errors import UsageError
 from orca.store import gc
 from orca.store.gc import Garbage
 from orca.store.store import Store
@@ -31,6 +33,7 @@ def make_parser() -> Parser:
     add("-a", "--all", action="store_true",
         help="also delete the step cache with all snapshots, stat caches, downloads, records and logs")  # fmt: skip
     add("-n", "--dry-run", action="store_true", help="delete nothing, show what would be deleted")
+    storage.add_option(add)
     add("--json", action="store_true", help="print JSON: counts, bytes and every path")
     return parser
 
@@ -38,6 +41,12 @@ def make_parser() -> Parser:
 def run(arguments: Sequence[str]) -> int:
     """Delete; prints what was freed."""
     given = make_parser().parse(arguments)
+    if storage.wanted(given):
+        if given.all:
+            raise UsageError("--all has no meaning with --storage=ostree", hint="orca rm --all --storage=ostree")
+        from orca.cli import ostree
+
+        return ostree.prune(given)
     store = Store.open()
     if os.geteuid() and _has_trees(store):
         # Snapshots belong to our subordinate ids: only inside the sandbox may we look into and delete them.

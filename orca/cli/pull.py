@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from orca.cli import access
+from orca.cli import access, storage
 from orca.cli.options import Parser
 from orca.executor import sandbox
 from orca.oci import platform as platforms
@@ -23,6 +23,7 @@ EXAMPLES = """\
   orca pull debian:12                         the registry is the one that registries.conf says
   orca pull --platform linux/arm64 debian:12  for another machine
   orca pull --tls-verify=false 127.0.0.1:5000/app
+  orca pull --storage=ostree debian:12        into an OSTree repository, each layer once
   id=$(orca pull -q debian:12)                the digest is all that goes to standard output"""
 
 
@@ -33,6 +34,7 @@ def make_parser() -> Parser:
     )  # fmt: skip
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="[registry/]name[:tag][@digest]")
     parser.add_argument("--platform", metavar="OS/ARCH", help="the platform to get it for (default: this machine's)")
+    storage.add_option(parser.add_argument)
     access.add_options(parser)
     return parser
 
@@ -44,6 +46,10 @@ def run(arguments: Sequence[str]) -> int:
     for text in given.images:
         registries.candidates(text)  # a bad name is told before anything is done
     registry_access = access.read(given, given.images)
+    if storage.wanted(given):
+        from orca.cli import ostree
+
+        return ostree.pull(given, platform, registry_access)
     store = Store.open()
     sandbox.catch_signals()
     store.sweep()

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from orca.cli import storage
 from orca.cli.options import Parser
 from orca.errors import StoreError, UsageError
 from orca.oci.image import Descriptor
@@ -31,6 +32,7 @@ def make_parser() -> Parser:
     add = parser.add_argument
     add("images", metavar="IMAGE", nargs="*", help="a name; a digest or its beginning means all names of the image")
     add("-a", "--all", action="store_true", help="take off every name")
+    storage.add_option(add)
     add("-f", "--force", action="store_true", help="do not mind a name that is not there")
     return parser
 
@@ -40,7 +42,7 @@ def run(arguments: Sequence[str]) -> int:
     given = make_parser().parse(arguments)
     if bool(given.images) == given.all:
         raise UsageError("say which images, or --all", hint="orca images lists them")
-    store = Store.open()
+    store = storage.open_store(given)
     names = list(store.tags()) if given.all else names_of(store, given.images, force=given.force)
     nameless: list[str] = []
 
@@ -52,7 +54,8 @@ def run(arguments: Sequence[str]) -> int:
     for name in names:
         print(visible(name))
     if nameless:
-        Terminal(sys.stderr).line(_told(collect(store, nameless)))
+        later = "orca prune --storage=ostree frees the space"
+        Terminal(sys.stderr).line(later if storage.wanted(given) else _told(collect(store, nameless)))
     return 0
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from orca.cli import access
+from orca.cli import access, storage
 from orca.cli.options import Parser
 from orca.errors import NotYet, UsageError
 from orca.events import Emit
@@ -17,7 +17,6 @@ from orca.executor import container, sandbox
 from orca.executor.container import Request
 from orca.executor.network import parse_port
 from orca.oci import platform as platforms
-from orca.store.store import Store
 from orca.tools.command import Runner
 from orca.ui import one_at_a_time, open_view
 
@@ -56,6 +55,7 @@ def make_parser() -> Parser:
     add("--entrypoint", metavar="WORD", help="run this instead of the image's ENTRYPOINT and CMD; '' for none")
     add("--name", metavar="NAME", help="the container's host name")
     add("--platform", metavar="OS/ARCH", help="the platform, where an image is there for several")
+    storage.add_option(add)
     add("-i", "--interactive", action="store_true", help="accepted: standard input is always connected")
     add("-t", "--tty", action="store_true", help=argparse.SUPPRESS)
     access.add_registry_options(add)
@@ -68,7 +68,7 @@ def run(arguments: Sequence[str]) -> int:
     given = make_parser().parse(arguments)
     request = replace(make_request(given, os.environ), stdin=not in_background())
     platform = platforms.parse(given.platform) if given.platform else None
-    store = Store.open()
+    store = storage.open_store(given)
     with store.in_use():
         import sh  # noqa: F401  # loaded here once, not again on each side of the fork
 

@@ -14,7 +14,7 @@ KINDS = ("oci", "ostree")
 def add_option(add: Callable[..., Any]) -> None:
     """Add --storage."""
     add("--storage", choices=KINDS, default=KINDS[0],
-        help="oci: layers as they came (the default); ostree: an OSTree repository, where equal files are there once")  # fmt: skip
+        help="oci: layers as they came (the default); ostree: an OSTree repository, equal files once")  # fmt: skip
 
 
 def wanted(given: argparse.Namespace) -> bool:

@@ -8,12 +8,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from orca.cli import storage
 from orca.cli.options import Parser
 from orca.errors import UsageError
 from orca.executor import sandbox, unpack
 from orca.oci import platform as platforms
 from orca.sources import names
-from orca.store.store import Store
 from orca.tools.command import Runner
 from orca.ui import Mode, Terminal, one_at_a_time, open_view
 from orca.ui.escape import visible
@@ -42,6 +42,7 @@ def make_parser() -> Parser:
     add("--bundle", action="store_true", help="make DIRECTORY/rootfs and a config.json that runc run starts")
     add("-t", "--tty", action="store_true", help="with --bundle: give the container a terminal")
     add("--platform", metavar="OS/ARCH", help="which image of an index of several (default: this machine's)")
+    storage.add_option(add)
     add("--explain", action="store_true", help="show every tool call")
     add("-q", "--quiet", action="store_true", help="print errors only")
     return parser
@@ -55,7 +56,7 @@ def run(arguments: Sequence[str]) -> int:
     wanted = platforms.parse(given.platform) if given.platform else platforms.host()
     target = Path(os.path.realpath(given.directory))
     mode: Mode = "quiet" if given.quiet else "auto"
-    store = Store.open()
+    store = storage.open_store(given)
     with store.in_use():
         image = names.find(store, given.image, wanted)[2]
         store.images.verify(image, layers=False)

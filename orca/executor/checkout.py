@@ -70,7 +70,7 @@ class _Merge:
         for name in names:
             if name.startswith(WHITEOUT) and not name.startswith(RESERVED):
                 remove(target, name.removeprefix(WHITEOUT))
-        for name, mark in marks:
+        for _, mark in marks:
             if mark.kind == "whiteout":
                 remove(target, mark.name)
         for name in names:

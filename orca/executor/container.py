@@ -22,6 +22,7 @@ from orca.events import Emit, ignore
 from orca.executor import bundle, foreign
 from orca.executor.copier import Target
 from orca.executor.network import Port, network
+from orca.executor.ostree import Importer
 from orca.executor.rootfs import RootFs, Workshop, workshop
 from orca.oci import platform as platforms
 from orca.oci.image import DEFAULT_PATH, ImageConfig
@@ -30,6 +31,7 @@ from orca.sources.access import Access
 from orca.sources.images import Puller
 from orca.sources.names import in_store, stored
 from orca.store.layout import Image
+from orca.store.ostree import OstreeStore
 from orca.store.store import Store
 from orca.tools import kernel
 from orca.tools.command import Process, Runner
@@ -138,6 +140,8 @@ def find_image(text: str, platform: Platform | None, shop: Workshop, view: View,
     with view() as emit:
         shop.runner.emit = emit
         try:
+            if isinstance(shop.store, OstreeStore):
+                return Importer(shop.store, shop.runner, shop.scratch, access).pull(text, platform)
             return puller.ensure(text, platform, beside=asked)
         finally:
             shop.runner.emit = ignore

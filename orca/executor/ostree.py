@@ -33,6 +33,7 @@ class Importer:
         self.runner = runner
         self.scratch = scratch
         self.access = access
+        self.ordinary = Store(store.root)
 
     def pull(self, text: str, platform: Platform) -> Image:
         """The image `text` from a registry (localhost/…: from the ordinary store), under its full name.
@@ -40,10 +41,16 @@ class Importer:
         Layers that are in the repository are neither fetched nor imported again. Raises OrcaError.
         """
         failed: list[ToolError] = []
+        called = self.ordinary.lookup(text)
+        if called is not None and called[0] is not None and reference.parse(called[0]).registry == reference.LOCAL:
+            found, layout = self._local(called[0], platform)
+            self.take(called[0], found, layout)
+            return found
         for name in registries.candidates(text):
-            get = self._local if name.registry == reference.LOCAL else self._fetch
+            if name.registry == reference.LOCAL:
+                self.ordinary.find(text, platform)  # raises, with near names
             try:
-                found, layout = get(name, platform)
+                found, layout = self._fetch(name, platform)
             except ToolError as error:
                 failed.append(error)
                 continue
@@ -51,15 +58,14 @@ class Importer:
             return found
         raise failed[0]
 
-    def _local(self, name: Reference, platform: Platform) -> tuple[Image, Layout]:
-        """What was built here is in the ordinary store."""
-        ordinary = Store(self.store.root)
-        found = ordinary.find(str(name), platform)[1]
-        ordinary.images.verify(found)
-        return found, ordinary.images
+    def _local(self, name: str, platform: Platform) -> tuple[Image, Layout]:
+        """What was built here is in the ordinary store; nobody has looked at its layers' digests since then."""
+        found = self.ordinary.find(name, platform)[1]
+        self.ordinary.images.verify(found)
+        return found, self.ordinary.images
 
     def _fetch(self, name: Reference, platform: Platform) -> tuple[Image, Layout]:
-        """Into a layout of our own; layers that need not come are there as files of the right size: skopeo asks no more."""
+        """Into a layout of our own. What need not come is there as a file of the right size: skopeo asks no more."""
         place = Store(self.scratch / "incoming")
         if not place.images.path.exists():
             place.images.create()

@@ -65,6 +65,7 @@ TOOLS = (
     Tool("fuse-overlayfs", "stacks layers where the kernel does not let users do it", needed=False,
          pattern=r"fuse-overlayfs: version (\S+)"),
     Tool("zstd", "reads archives and layers packed with zstd", needed=False),
+    Tool("ostree", "keeps layers with --storage=ostree", needed=False, pattern=r"Version: '?(\d[\d.]*)"),
     Tool("git", "gets build contexts from repositories", needed=False),
 )  # fmt: skip
 
