@@ -21,7 +21,8 @@ def look(path):
             facts.append(hashlib.sha256(file.read()).hexdigest())
     if kind == stat.S_IFLNK:
         facts.append(os.fsdecode(os.readlink(path)))
-    facts.append({n: os.getxattr(path, n, follow_symlinks=False).hex() for n in os.listxattr(path, follow_symlinks=False)})
+    names = os.listxattr(path, follow_symlinks=False)
+    facts.append({name: os.getxattr(path, name, follow_symlinks=False).hex() for name in names})
     name = os.fsdecode(path[len(top):])
     if kind != stat.S_IFDIR:
         facts.append(first.setdefault(at.st_ino, name))
