@@ -42,6 +42,7 @@ VERBS: dict[str, Verb] = {
     "unpack":     Verb("unpack",     "Run",     "write an image's root file system into a directory"),
     "run":        Verb("run",        "Run",     "run a command in a container of an image"),
     "doctor":     Verb("doctor",     "System",  "check that everything orca needs is there and works"),
+    "fsck":       Verb("fsck",       "System",  "check the store, and repair what can be made again"),
     "info":       Verb("info",       "System",  "show the store, the tools and the platform"),
     "completion": Verb("completion", "System",  "print a completion script for bash, zsh or fish"),
 }  # fmt: skip

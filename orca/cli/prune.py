@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from orca.cli import storage
 from orca.cli.options import Parser, print_json
@@ -48,13 +49,13 @@ def run(arguments: Sequence[str]) -> int:
 
         return ostree.prune(given)
     store = Store.open()
-    if os.geteuid() and _has_trees(store):
+    if os.geteuid() and has_trees(store):
         # Snapshots belong to our subordinate ids: only inside the sandbox may we look into and delete them.
         from orca.executor import sandbox
         from orca.tools.command import Runner
 
         sandbox.enter(Runner())
-    with store.alone():
+    with _hold(store, dry=given.dry_run) as alone:
         garbage = gc.find(store, everything=given.all)
         if not given.dry_run:
             gc.delete(store, garbage)
@@ -66,13 +67,27 @@ def run(arguments: Sequence[str]) -> int:
     if garbage.steps_kept:
         kept = human.count(garbage.steps_kept, "cached step")
         notes.append(f"kept for the next build: {kept}, with what they need; orca prune --all deletes them too")
+    if not alone:
+        notes.append("the store is in use: some of it may be work under way, which orca prune waits for")
     terminal = Terminal(sys.stderr)
     for note in notes:
         terminal.line("\n".join(human.wrap(note, terminal.width)))
     return 0
 
 
-def _has_trees(store: Store) -> bool:
+@contextlib.contextmanager
+def _hold(store: Store, *, dry: bool) -> Iterator[bool]:
+    """Whoever deletes must have the store alone; whoever only looks waits for nobody. Yields whether we are alone."""
+    if not dry:
+        with store.alone():
+            yield True
+        return
+    with store.perhaps_alone() as alone:
+        yield alone
+
+
+def has_trees(store: Store) -> bool:
+    """Is there anything in the store that may belong to our subordinate ids?"""
     kept = any((store.root / "builds").glob("*/failed-*"))
     return kept or any(os.scandir(store.root / "snapshots")) or any(os.scandir(store.root / "work"))
 

@@ -48,24 +48,13 @@ def remove(store: Store, caches: list[Cache]) -> list[Cache]:
 
     Safe beside running builds: who comes next finds the cache empty.
     """
-    with _nobody_or_some(store) as alone, store.scratch() as place:
+    with store.perhaps_alone() as alone, store.scratch() as place:
         gone = [cache for cache in caches if _remove(cache, place)]
         if alone:
             for path in (store.root / "cache").glob("mount-*"):
                 if not _copies(path):
                     files.remove_tree(path)
     return gone
-
-
-@contextlib.contextmanager
-def _nobody_or_some(store: Store) -> Iterator[bool]:
-    """Hold the store alone if nobody uses it, else with the others; yields which."""
-    with files.lock(store.root / "locks/use", wait=False) as alone:
-        if alone:
-            yield True
-            return
-    with store.in_use():
-        yield False
 
 
 def _remove(cache: Cache, place: Path) -> bool:

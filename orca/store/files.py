@@ -102,9 +102,12 @@ def lock(
     """Hold the lock file `path`; yields whether it was got (always, when `wait`).
 
     `patience` is called again and again while waiting, and ends it by raising: a thread that waits in the kernel
-    hears of no Ctrl-C.
+    hears of no Ctrl-C. Where nothing can be written there may be no lock file: then nobody else has it either.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    fd = _open_lock(path)
+    if fd is None:
+        yield True
+        return
     try:
         kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         try:
@@ -118,6 +121,19 @@ def lock(
             yield True
     finally:
         os.close(fd)
+
+
+def _open_lock(path: Path) -> int | None:
+    """A descriptor of a lock file, made if need be; None where there is none and none can be made."""
+    flags = os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o600)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+    with contextlib.suppress(FileNotFoundError):
+        return os.open(path, os.O_RDONLY | flags)
+    return None
 
 
 def _wait_for(fd: int, kind: int, patience: Callable[[], None]) -> None:

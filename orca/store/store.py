@@ -132,6 +132,16 @@ class Store:
                 )
             time.sleep(0.05)
 
+    @contextlib.contextmanager
+    def perhaps_alone(self) -> Iterator[bool]:
+        """Hold the store alone if nobody uses it, else with the others; waits for nobody. Yields which."""
+        with files.lock(self.root / "locks/use", wait=False) as alone:
+            if alone:
+                yield True
+                return
+        with self.in_use():
+            yield False
+
     def lock(self, name: str, patience: Callable[[], None] | None = None) -> contextlib.AbstractContextManager[bool]:
         """A named lock within the store; see `files.lock` for `patience`."""
         return files.lock(self.root / "locks" / name, patience=patience)
