@@ -29,7 +29,7 @@ from orca.store.store import StepRecord, Store, base_snapshot
 _HEX = re.compile(r"[0-9a-f]{64}")
 _AGAIN = "orca fsck --repair deletes it; it is made again when needed"
 _LEFT = "orca fsck --repair deletes it; so does orca prune"
-_IMAGE = "orca fsck --repair, then pull or build the image again; or orca rm, to give it up"
+_IMAGE = "pull or build it again, or give the name up with orca rm"
 
 Tell = Callable[[str, int, int], None]
 """Called now and then: what is being looked at, how much of it is done, and how much there is."""
@@ -189,14 +189,16 @@ class Check:
         """All that a name leads to is there, has the right size, and fits together."""
         wrong = sorted(self.bad & reach.below(descriptor.digest))
         if wrong:
-            self._found("image", name, f"needs a damaged blob: {wrong[0]}{_more(wrong)}", _IMAGE)
+            self._found(
+                "image", name, f"needs a damaged blob: {wrong[0]}{_more(wrong)}", f"orca fsck --repair, then {_IMAGE}"
+            )
             return
         try:
             made = self.store.images.all_images(descriptor)
             for each in made:
                 self.store.images.verify(each, layers=False)
         except OrcaError as error:
-            self._found("image", name, error.message, error.hint or _IMAGE)
+            self._found("image", name, error.message, _IMAGE)
             return
         self._count("images", len(made))
         yield from made
