@@ -9,6 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from orca.errors import StoreError
 from orca.events import Emit, Event, Output
 from orca.store import files
 from orca.store.store import Store
@@ -83,3 +84,63 @@ def forget_old(builds: Path) -> None:
     names = sorted(entry.name for entry in builds.iterdir())
     for name in names[:-KEPT]:
         files.remove_tree(builds / name)
+
+
+# -- reading records
+
+
+def events_of(store: Store, build: str) -> list[dict[str, Any]]:
+    """The events of a build; lines that are none (the last one of a killed build) are left out."""
+    found = []
+    try:
+        with (store.root / "builds" / build / "events.jsonl").open("rb") as file:
+            for line in file:
+                with contextlib.suppress(ValueError, RecursionError):
+                    value = json.loads(line)
+                    if isinstance(value, dict):
+                        found.append(value)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise files.explain(error, "reading the record of a build") from error
+    return found
+
+
+def names(store: Store) -> list[str]:
+    """The ids of all builds that have a record, the newest first."""
+    found = (path.parent.name for path in (store.root / "builds").glob("*/events.jsonl"))
+    return sorted(found, reverse=True)
+
+
+def find(store: Store, text: str | None, digests: Collection[str] = ()) -> str:
+    """The id of the build that `text` is the beginning of, or that made one of `digests`; the newest for None.
+
+    Raises StoreError when there is none, or when several begin so.
+    """
+    every = names(store)
+    hint = "orca builds lists them; the newest 50 are kept, and a build that came from the cache leaves none"
+    if text is None:
+        if not every:
+            raise StoreError("no build has left a record", hint=hint)
+        return every[0]
+    fitting = [name for name in every if name.startswith(text)]
+    if len(fitting) > 1 and text not in fitting:
+        raise StoreError(f"{text} is the beginning of {len(fitting)} builds", hint="write more of it")
+    if fitting:
+        return text if text in fitting else fitting[0]
+    wanted = set(digests)
+    for name in every if digests else ():
+        ends = {event.get("digest") for event in events_of(store, name) if event.get("event") == "build-finished"}
+        if wanted & (ends | _made(store, name)):
+            return name
+    what = f"no record of the build that made {text}" if digests else f"no build and no image {text!r}"
+    raise StoreError(what, hint=hint)
+
+
+def _made(store: Store, build: str) -> set[str]:
+    """The digests of the manifests that a build's recipe names."""
+    value = files.read_json(store.root / "builds" / build / RECIPE)
+    if not isinstance(value, dict):
+        return set()
+    images = value.get("images")
+    return {str(value.get("digest")), *(images.values() if isinstance(images, dict) else ())}
