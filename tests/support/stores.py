@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+import io
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from orca.oci import image
@@ -12,12 +15,46 @@ from orca.oci.image import Descriptor, History, ImageConfig, Manifest
 from orca.store.layout import Image
 from orca.store.store import StepRecord, Store
 
+Files = Mapping[str, bytes | str | None]
+"""A tree by its paths: bytes are a file's content, a string is a link's target, None makes a directory."""
+
+
+def archive(files: Files) -> bytes:
+    """A tar archive of a tree."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            if isinstance(content, bytes):
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+            else:
+                member.type = tarfile.DIRTYPE if content is None else tarfile.SYMTYPE
+                member.linkname = content or ""
+                tar.addfile(member)
+    return out.getvalue()
+
+
+def write(root: Path, files: Files) -> None:
+    """A tree as files below `root`."""
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        elif content is None:
+            path.mkdir(exist_ok=True)
+        else:
+            path.symlink_to(content)
+
 
 @dataclass(frozen=True)
 class Maker:
     """Puts things into `store`."""
 
     store: Store
+    contents: dict[str, Files] = field(default_factory=dict)
+    """What `real` put into layers, by their digests."""
 
     @classmethod
     def at(cls, root: Path) -> Maker:
@@ -60,6 +97,22 @@ class Maker:
         record = StepRecord(key, text, found.descriptor, tuple(snapshots), {}, {}, layer)
         self.store.put_step(record)
         return record
+
+    def real(self, *layers: Files, tags: Sequence[str] = ()) -> Image:
+        """An image whose layers are archives, named `tags` (full names)."""
+        tars = [archive(files) for files in layers]
+        blobs = [self.store.images.put(gzip.compress(tar, mtime=0), f"{image.LAYER}+gzip") for tar in tars]
+        self.contents.update({blob.digest: files for blob, files in zip(blobs, layers, strict=True)})
+        config = ImageConfig(architecture="amd64", diff_ids=tuple(image.digest_of(tar) for tar in tars))
+        found = self.store.images.put_image(Manifest(Descriptor("", "sha256:" + "0" * 64, 0), tuple(blobs)), config)
+        self.store.tag(tuple(tags), found.descriptor)
+        return found
+
+    def snapshot_of(self, name: str, files: Files) -> None:
+        """A snapshot with these files."""
+        root = self.store.snapshot(name)
+        root.mkdir(parents=True, exist_ok=True)
+        write(root, files)
 
     def snapshot(self, name: str, text: str = "x") -> Path:
         """A snapshot with one file."""

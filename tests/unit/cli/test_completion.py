@@ -76,7 +76,7 @@ def bash(place: Path, tmp_path: Path) -> Complete:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("orca bu", ["build", "bud"]),
+        ("orca bu", ["build", "bud", "builds"]),
         ("orca --v", ["--version"]),
         ("orca build --build-arg-", ["--build-arg-file"]),
         ("orca build --progress ", ["auto", "tty", "plain", "json", "quiet"]),
@@ -186,7 +186,7 @@ def test_syntax(shell: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("orca bu", ["bud", "build"]),
+        ("orca bu", ["bud", "build", "builds"]),
         ("orca build --progress ", ["auto", "json", "plain", "quiet", "tty"]),
         ("orca build --target ", ["first", "second"]),
         ("orca rm ", ["app", "app:v1", "host.example:5000/other:1"]),

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import io
 import json
 import os
-import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.stores import Maker
+from support.stores import Files, Maker, archive, write
 
 from orca.cli import fsck as command
 from orca.errors import StoreError
 from orca.oci import image
-from orca.oci.image import Descriptor, ImageConfig, Manifest
+from orca.oci.image import ImageConfig
 from orca.store import contents, files, fsck
 from orca.store.layout import Image
 from orca.store.store import StepRecord, base_snapshot
@@ -25,49 +22,14 @@ from orca.store.store import StepRecord, base_snapshot
 NAME = "localhost/app:latest"
 
 
-def archive(entries: Mapping[str, bytes | str | None]) -> bytes:
-    """A tar archive: bytes are a file's content, a string is a link's target, None makes a directory."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        for name, content in entries.items():
-            member = tarfile.TarInfo(name)
-            if isinstance(content, bytes):
-                member.size = len(content)
-                tar.addfile(member, io.BytesIO(content))
-            else:
-                member.type = tarfile.DIRTYPE if content is None else tarfile.SYMTYPE
-                member.linkname = content or ""
-                tar.addfile(member)
-    return out.getvalue()
-
-
-def real(maker: Maker, *layers: Mapping[str, bytes | str | None], name: str = NAME) -> Image:
-    """A named image whose layers are archives."""
-    tars = [archive(entries) for entries in layers]
-    blobs = [maker.store.images.put(gzip.compress(tar, mtime=0), f"{image.LAYER}+gzip") for tar in tars]
-    config = ImageConfig(architecture="amd64", diff_ids=tuple(image.digest_of(tar) for tar in tars))
-    found = maker.store.images.put_image(Manifest(Descriptor("", "sha256:" + "0" * 64, 0), tuple(blobs)), config)
-    if name:
-        maker.store.tag((name,), found.descriptor)
-    return found
+def real(maker: Maker, *layers: Files, name: str = NAME) -> Image:
+    return maker.real(*layers, tags=(name,) if name else ())
 
 
 def step(maker: Maker, found: Image, *snapshots: str) -> StepRecord:
     record = StepRecord("ab" * 32, "RUN x", found.descriptor, snapshots, {}, {}, found.manifest.layers[-1])
     maker.store.put_step(record)
     return record
-
-
-def write(root: Path, entries: Mapping[str, bytes | str | None]) -> None:
-    for name, content in entries.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(content, bytes):
-            path.write_bytes(content)
-        elif content is None:
-            path.mkdir(exist_ok=True)
-        else:
-            path.symlink_to(content)
 
 
 @pytest.fixture
@@ -278,7 +240,7 @@ def test_a_download_has_its_digest(maker: Maker, whole: Image) -> None:
 
 # -- snapshots of several layers
 
-SEVERAL: dict[str, tuple[list[dict[str, bytes | str | None]], dict[str, bytes | str | None], str | None]] = {
+SEVERAL: dict[str, tuple[list[Files], Files, str | None]] = {
     "the upper file counts": ([{"a": b"1"}, {"a": b"2"}], {"a": b"2"}, None),
     "the lower file is not enough": ([{"a": b"1"}, {"a": b"2"}], {"a": b"1"}, "a: has another content"),
     "a whiteout takes away": ([{"a": b"1"}, {".wh.a": b""}], {}, None),

@@ -1,0 +1,176 @@
+"""The store under stress: many processes at once, kills at any moment, a full disk, a disk that cannot be written."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.images import Layout
+from support.orca import Orca
+from support.proc import run
+
+BASE = "localhost/busybox:latest"
+
+
+def start(orca: Orca, *argv: str | Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        orca.command(*argv), env=orca.environment(), cwd=orca.top, text=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def tags(orca: Orca) -> set[str]:
+    entries = json.loads((orca.store / "images/index.json").read_text())["manifests"]
+    names = [entry["annotations"]["org.opencontainers.image.ref.name"] for entry in entries]
+    assert len(names) == len(set(names))
+    return set(names)
+
+
+def local(*names: str) -> set[str]:
+    return {f"localhost/{name}:latest" for name in names}
+
+
+@pytest.fixture
+def contexts(dockerfile_context: Callable[..., Path]) -> list[Path]:
+    """Eight builds that have their first step in common."""
+    text = "FROM scratch\nCOPY same /\nCOPY own /own\nENV A=b\n"
+    return [dockerfile_context({"Dockerfile": text, "same": "same", "own": str(number)}) for number in range(8)]
+
+
+def test_two_hundred_processes_at_once(orca: Orca, busybox: str, contexts: list[Path]) -> None:
+    gone = [f"gone{number}" for number in range(64)]
+    orca("tag", busybox, *gone)
+    calls: list[tuple[str | Path, ...]] = [
+        *(("tag", busybox, f"kept{number}") for number in range(104)),
+        *(("rm", name) for name in gone),
+        *(("build", "-q", "-t", f"made{number}", contexts[number % 8]) for number in range(32)),
+    ]
+    random.Random(1).shuffle(calls)
+    assert len(calls) == 200
+    running = [start(orca, *call) for call in calls]
+    for call, process in zip(calls, running, strict=True):
+        said = process.communicate(timeout=170)
+        assert process.returncode == 0, (call, said)
+    kept = {f"kept{number}" for number in range(104)} | {f"made{number}" for number in range(32)}
+    assert tags(orca) == local("busybox", *kept)
+    assert orca("fsck").stdout.splitlines()[-1] == "clean"
+    for number in range(8):  # the same build, whoever made it
+        digests = {orca("inspect", f"made{which}").stdout for which in (number, number + 8)}
+        assert len(digests) == 1
+
+
+def test_no_kill_loses_what_was_said_to_be_done(orca: Orca, busybox: str, contexts: list[Path]) -> None:
+    chance = random.Random(2)
+    done = {"busybox"}
+    for round_ in range(5):
+        running = {
+            name: start(orca, *(("tag", busybox, name) if number % 2 else
+                                ("build", "-q", "--no-cache", "-t", name, contexts[number])))
+            for number in range(6)
+            for name in [f"n{round_}x{number}"]
+        }  # fmt: skip
+        for name, process in sorted(running.items(), key=lambda _: chance.random()):
+            time.sleep(chance.random() / 4)
+            process.send_signal(signal.SIGKILL)
+            if process.communicate()[0].strip():
+                done.add(name)
+        assert local(*done) <= tags(orca)
+    # What the killed ones' own children are still at ends by itself.
+    assert orca("fsck", "--repair").stdout.splitlines()[-1].startswith("clean")
+    assert orca("fsck").stdout.splitlines()[-1] == "clean"
+    assert local(*done) <= tags(orca)
+    orca("prune", "--all")
+    assert orca("fsck").stdout.splitlines()[-1] == "clean"
+    orca("build", "-q", "-t", "after", contexts[0])
+
+
+@pytest.fixture
+def small(orca: Orca) -> Iterator[Path]:
+    """The store is on a file system of 12 MB of its own."""
+    orca.store.mkdir(mode=0o700, exist_ok=True)
+    run("mount", "-t", "tmpfs", "-o", "size=12m,mode=0700", "tmpfs", orca.store)
+    try:
+        yield orca.store
+    finally:
+        run("umount", "--lazy", orca.store)
+
+
+STAGES = (0, 24, 120, 700, 1500, 2300, 3500)
+"""What is free in kB: for not even a directory, a record, the unpacked base, a layer, …"""
+
+
+@pytest.mark.root
+def test_a_full_disk(orca: Orca, small: Path, busybox_layout: Layout, dockerfile_context: Callable[..., Path]) -> None:
+    orca.load(busybox_layout, BASE)
+    text = f"FROM {BASE}\nCOPY big /big\nRUN cat /big /big > /twice\nRUN rm /big\n"
+    context = dockerfile_context({"Dockerfile": text, "big": os.urandom(700_000)})
+    failures = 0
+    for free in STAGES:
+        ballast = small / "ballast"
+        room = os.statvfs(small)
+        ballast.write_bytes(bytes(max(room.f_bavail * room.f_frsize - free * 1024, 0)))
+        failed = orca("build", "-q", "-t", f"free{free}", context, check=False)
+        if failed.returncode:
+            failures += 1
+            assert failed.returncode in (1, 125), failed  # a RUN's own code: cat cannot write
+            assert "no space left" in failed.stderr.lower(), failed
+            assert "Traceback" not in failed.stderr
+            assert "this is a bug" not in failed.stderr
+            assert f"localhost/free{free}:latest" not in tags(orca)
+        ballast.unlink()
+        assert BASE in tags(orca)
+        left = orca("fsck", "--json", check=False)
+        kinds = {found["kind"] for found in json.loads(left.stdout)["findings"]}
+        assert kinds <= {"scratch"}, left.stdout
+        assert orca("fsck", "--repair").stdout.splitlines()[-1].startswith("clean")
+        orca("prune", "--all")
+    assert failures >= 4
+    orca("build", "-q", "-t", "app", context)
+    assert orca("fsck").stdout.splitlines()[-1] == "clean"
+
+
+@pytest.mark.root
+def test_a_full_disk_when_naming(orca: Orca, small: Path, busybox_layout: Layout) -> None:
+    orca.load(busybox_layout, BASE)
+    room = os.statvfs(small)
+    (small / "ballast").write_bytes(bytes(room.f_bavail * room.f_frsize))
+    failed = orca("tag", BASE, "more", check=False)
+    assert failed.returncode == 125
+    assert "no space left on the device while writing index.json" in failed.stderr
+    assert "orca prune frees" in failed.stderr
+    assert tags(orca) == {BASE}
+    assert BASE in orca("images").stdout or "busybox" in orca("images").stdout
+    orca("prune", "--all")  # needs no room
+    (small / "ballast").unlink()
+    orca("tag", BASE, "more")
+    assert tags(orca) == {BASE, "localhost/more:latest"}
+
+
+@pytest.mark.root
+def test_readers_need_not_write(orca: Orca, busybox: str, contexts: list[Path]) -> None:
+    orca("build", "-q", "-t", "app", contexts[0])
+    readers = (("images",), ("inspect", "app"), ("history", "app"), ("fsck",), ("prune", "-n"), ("builds",),
+               ("script", "app"), ("report", "app"), ("why",))  # fmt: skip
+    before = {reader: orca(*reader).stdout for reader in readers}
+    run("mount", "--bind", orca.store, orca.store)
+    try:
+        run("mount", "-o", "remount,bind,ro", orca.store)
+        for reader in readers[:-1]:
+            assert orca(*reader).stdout.splitlines()[1:] == before[reader].splitlines()[1:], reader
+        assert orca("build", "-q", "-t", "app", contexts[0]).out.startswith("sha256:")  # all there
+        for writer in (("tag", "app", "more"), ("rm", "app"), ("prune", "--all"), ("build", "-q", contexts[1])):
+            failed = orca(*writer, check=False)
+            assert failed.returncode == 125, writer
+            assert "Read-only file system" in failed.stderr, writer
+            assert "this is a bug" not in failed.stderr
+    finally:
+        run("umount", "--lazy", orca.store)
+    assert "localhost/app:latest" in tags(orca)
+    orca("tag", "app", "more")
