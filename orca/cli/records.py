@@ -50,16 +50,18 @@ def starts(store: Store, account: Account) -> dict[str, Start]:
         if call.step is None or call.argv[:1] != ("umoci",) or "--image" not in call.argv[:-1]:
             continue
         layout = call.argv[call.argv.index("--image") + 1].rpartition(":")[0]
-        if layout in seen or call.argv[1] in ("new", "unpack") or "unpack" in call.argv[:3]:
+        if layout in seen:
             continue
         seen.add(layout)
-        with contextlib.suppress(OrcaError, KeyError, TypeError):
+        if call.argv[1] == "new" or "unpack" in call.argv:
+            continue  # made empty by this very command, or a layout of no stage
+        with contextlib.suppress(OrcaError, LookupError, TypeError):
             result[layout] = _start(store, steps, call.step)
     return result
 
 
 def _start(store: Store, steps: list[Mapping[str, Any]], number: int) -> Start:
-    """The image before step `number`. Raises StoreError, KeyError."""
+    """The image before step `number`. Raises StoreError, LookupError."""
     here = next(step for step in steps if step["step"] == number)
     before = [step for step in steps if step["step"] < number
               and (step["stage"], step["platform"]) == (here["stage"], here["platform"])][-1]  # fmt: skip

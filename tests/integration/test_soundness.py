@@ -50,7 +50,10 @@ def test_two_hundred_processes_at_once(orca: Orca, busybox: str, contexts: list[
     calls: list[tuple[str | Path, ...]] = [
         *(("tag", busybox, f"kept{number}") for number in range(104)),
         *(("rm", name) for name in gone),
-        *(("build", "-q", "-t", f"made{number}", contexts[number % 8]) for number in range(32)),
+        *(
+            ("build", "-q", "--source-date-epoch", "0", "-t", f"made{number}", contexts[number % 8])
+            for number in range(32)
+        ),
     ]
     random.Random(1).shuffle(calls)
     assert len(calls) == 200
@@ -156,14 +159,15 @@ def test_a_full_disk_when_naming(orca: Orca, small: Path, busybox_layout: Layout
 @pytest.mark.root
 def test_readers_need_not_write(orca: Orca, busybox: str, contexts: list[Path]) -> None:
     orca("build", "-q", "-t", "app", contexts[0])
-    readers = (("images",), ("inspect", "app"), ("history", "app"), ("fsck",), ("prune", "-n"), ("builds",),
-               ("script", "app"), ("report", "app"), ("why",))  # fmt: skip
+    readers = (("images", "--json"), ("inspect", "app"), ("history", "--json", "app"), ("fsck",), ("prune", "-n"),
+               ("builds", "--json"),
+               ("script", "app"), ("report", "app"))  # fmt: skip
     before = {reader: orca(*reader).stdout for reader in readers}
     run("mount", "--bind", orca.store, orca.store)
     try:
         run("mount", "-o", "remount,bind,ro", orca.store)
-        for reader in readers[:-1]:
-            assert orca(*reader).stdout.splitlines()[1:] == before[reader].splitlines()[1:], reader
+        for reader in readers:
+            assert orca(*reader).stdout == before[reader], reader
         assert orca("build", "-q", "-t", "app", contexts[0]).out.startswith("sha256:")  # all there
         for writer in (("tag", "app", "more"), ("rm", "app"), ("prune", "--all"), ("build", "-q", contexts[1])):
             failed = orca(*writer, check=False)
