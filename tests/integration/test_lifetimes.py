@@ -100,6 +100,15 @@ class Midst:
             queue += children
         return found
 
+    def find(self, tool: str) -> int:
+        """The pid of the build's process of that name: it may just be about to begin."""
+        for _ in range(200):
+            for pid, command in self.descendants():
+                if command and command.split()[0].rpartition("/")[2] == tool:
+                    return pid
+            time.sleep(0.05)
+        raise AssertionError(f"the build runs no {tool}")
+
     def end(self) -> int:
         return self.process.wait(timeout=20)
 
@@ -203,8 +212,7 @@ def test_kill(midst: Midst, which: int) -> None:
 @pytest.mark.parametrize("tool", ["runc", "slirp4netns", "sleep"])
 def test_kill_a_tool(midst: Midst, tool: str) -> None:
     """A tool that dies ends the build, or does no harm to it; it never hangs."""
-    pid = next(pid for pid, command in midst.descendants() if command.split()[0].rpartition("/")[2] == tool)
-    os.kill(pid, signal.SIGKILL)
+    os.kill(midst.find(tool), signal.SIGKILL)
     if tool == "slirp4netns":  # the command goes on without a network
         time.sleep(0.3)
         midst.process.send_signal(signal.SIGINT)
