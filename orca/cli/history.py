@@ -31,6 +31,7 @@ TOOLS is what made the layer, if this store still has the record of the build th
 fields for --format: .ID .CreatedAt .CreatedSince .CreatedBy .Size .Bytes .Tools .Comment .Author"""
 
 HEADERS = ("CREATED", "CREATED BY", "SIZE", "LAYER", "TOOLS")
+WITH_TOOLS = 140
 NARROWEST = 20
 """Columns that CREATED BY gets at least, however narrow the terminal is."""
 
@@ -130,22 +131,17 @@ def _row(entry: History, layer: Descriptor | None) -> Row:
 
 
 def render(rows: Sequence[Row], width: int | None, *, whole: bool) -> str:
-    """The table, in at most `width` columns if that can be."""
+    """The table, in at most `width` columns if that can be; tools are left out where there is little room."""
+    headers = HEADERS[:-1] if width is not None and width < WITH_TOOLS else HEADERS
     lines = []
     for row in rows:
         layer = NOTHING if row.layer is None else row.layer if whole else short(row.layer)
-        lines.append(
-            [
-                age(row.created),
-                visible(row.created_by) or NOTHING,
-                human.size(row.size),
-                layer,
-                ", ".join(row.tools) or NOTHING,
-            ]
-        )
+        tools = ", ".join(row.tools) or NOTHING
+        line = [age(row.created), visible(row.created_by) or NOTHING, human.size(row.size), layer, tools]
+        lines.append(line[: len(headers)])
     if width is not None:
-        others = [max(human.cells(text) for text in column) for column in zip(HEADERS, *lines, strict=True)]
-        room = max(width - sum(others) + others[1] - 2 * (len(HEADERS) - 1), NARROWEST)
+        others = [max(human.cells(text) for text in column) for column in zip(headers, *lines, strict=True)]
+        room = max(width - sum(others) + others[1] - 2 * (len(headers) - 1), NARROWEST)
         for line in lines:
             line[1] = human.cut(line[1], room)
-    return human.table(lines, HEADERS, right=("SIZE",))
+    return human.table(lines, headers, right=("SIZE",))

@@ -129,6 +129,8 @@ def find(store: Store, *, everything: bool = False) -> Garbage:
     ]
     if everything:
         items += [Item("stat-caches", path, size(path)) for path in (store.root / "cache").glob("stat-*.json")]
+        memories = [*(store.root / "cache").glob("toc-*"), *(store.root / "cache").glob("facts.json")]
+        items += [Item("listings", path, size(path)) for path in memories]
         items += [Item("downloads", path, size(path)) for path in (store.root / "cache/downloads").glob("*")]
         items += _trees("builds", store.root / "builds", set())
     return Garbage(tuple(items), damaged, len(kept))
