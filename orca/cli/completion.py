@@ -28,6 +28,7 @@ _KINDS = {
     "CONTEXT": "directory",
     "DIRECTORY": "directory",
     "IMAGE": "image",
+    "IMAGE|BUILD": "image",
     "PATTERN": "image",
     "STAGE": "stage",
     "COMMAND": "file",

@@ -6,6 +6,8 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from orca.cli.options import Parser, print_json
 from orca.cli.prune import has_trees
@@ -43,7 +45,8 @@ def run(arguments: Sequence[str]) -> int:
     """Check and repair; prints the findings. Returns 1 when something is, or stays, wrong."""
     given = make_parser().parse(arguments)
     store = Store.open()
-    if os.geteuid() and has_trees(store):
+    repository = store.root / "ostree" / "repo"
+    if os.geteuid() and (has_trees(store) or repository.is_dir()):
         from orca.executor import sandbox
         from orca.tools.command import Runner
 
@@ -53,16 +56,19 @@ def run(arguments: Sequence[str]) -> int:
     with store.alone() if given.repair else store.in_use():
         left = fsck.leftovers(store) if given.repair else left
         alone = alone or given.repair
-        progress = Progress()
+        progress, broken = Progress(), tuple[Finding, ...]()
         try:
             report = fsck.Check(store, left, given.quick, progress.tell).run()
+            if repository.is_dir() and not given.quick:
+                broken = ostree_findings(repository)
+                report = replace(report, findings=(*report.findings, *broken))
         finally:
             progress.clear()
         repaired = tuple(finding for finding in report.findings if given.repair and finding.repairable)
         if repaired:
             fsck.repair(store, repaired)
             # Who repairs wants to know how it is now: a named image stays damaged until it is made again.
-            after = fsck.Check(store, fsck.leftovers(store), quick=True).run().findings
+            after = (*fsck.Check(store, fsck.leftovers(store), quick=True).run().findings, *broken)
         else:
             after = report.findings
     if given.json:
@@ -70,6 +76,18 @@ def run(arguments: Sequence[str]) -> int:
     else:
         tell(report, repaired, after, alone=alone)
     return int(bool(after))
+
+
+def ostree_findings(repository: Path) -> tuple[Finding, ...]:
+    """What ostree itself finds in its repository."""
+    from orca.tools import ostree
+    from orca.tools.command import Runner
+
+    done = Runner().run(ostree.fsck(repository), check=False)
+    if not done.exit_code:
+        return ()
+    words = " ".join(done.stderr.split()) or f"ostree fsck ended with code {done.exit_code}"
+    return (Finding("image", "ostree/repo", words, fsck.OSTREE),)
 
 
 class Progress:

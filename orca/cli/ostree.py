@@ -64,7 +64,7 @@ def prune(given: argparse.Namespace) -> int:
         runner = _enter()  # where files of our subordinate ids can be deleted
     else:
         runner = Runner()
-    with store.alone():
+    with store.perhaps_alone() if given.dry_run else store.alone():
         garbage = kept.find_garbage(store)
         freed = None if given.dry_run else _delete(garbage, store, runner)
     if given.json:

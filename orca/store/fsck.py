@@ -24,10 +24,12 @@ from orca.oci import image
 from orca.oci.image import Descriptor
 from orca.store import contents, files, gc
 from orca.store.layout import Image
+from orca.store.ostree import OstreeStore
 from orca.store.store import StepRecord, Store, base_snapshot
 
 _HEX = re.compile(r"[0-9a-f]{64}")
 _AGAIN = "orca fsck --repair deletes it; it is made again when needed"
+OSTREE = "orca rm --storage=ostree and orca prune --storage=ostree give it up; then pull it again"
 _LEFT = "orca fsck --repair deletes it; so does orca prune"
 _IMAGE = "pull or build it again, or give the name up with orca rm"
 
@@ -99,6 +101,7 @@ class Check:
             with contextlib.suppress(OrcaError):
                 images.append(self.store.images.image(record.manifest))
         self._snapshots(records, images)
+        self._branches()
         self._caches()
         self._builds()
         for path in self.left:
@@ -302,9 +305,25 @@ class Check:
 
     # -- the rest
 
+    def _branches(self) -> None:
+        """Images in OSTree storage have manifests, and a branch for each layer; the files are ostree's to check."""
+        kept = OstreeStore(self.store.root)
+        if not kept.repo.is_dir():
+            return
+        for name, descriptor in kept.tags().items():
+            self._count("ostree images")
+            try:
+                for each in kept.branches.all_images(descriptor):
+                    kept.branches.verify(each)
+            except OrcaError as error:
+                self._found("image", f"ostree:{name}", error.message, OSTREE)
+
     def _caches(self) -> None:
         """What was downloaded has the digest that is its name; what is JSON can be read."""
         cache = self.store.root / "cache"
+        for path in sorted((self.store.root / "chains").iterdir()):
+            if not path.name.startswith("."):
+                self._json("cache", path)
         for path in sorted(cache.iterdir()):
             if path.suffix == ".json" and not path.name.startswith("."):
                 self._count("caches")
@@ -342,7 +361,7 @@ class Check:
 def leftovers(store: Store) -> list[Path]:
     """What killed processes left: scratch directories, files half written. The caller holds `Store.alone()`."""
     found = [path for path in store.images.blobs.iterdir() if not _HEX.fullmatch(path.name)]
-    for pattern in ("images/.*", "steps/*/.*", "cache/.*", "builds/*/.*", "work/*"):
+    for pattern in ("images/.*", "steps/*/.*", "chains/.*", "cache/.*", "builds/*/.*", "work/*"):
         found += store.root.glob(pattern)
     return sorted(found)
 

@@ -120,7 +120,7 @@ def find(store: Store, *, everything: bool = False) -> Garbage:
     items += _blobs(store.images, needed)
     items += _trees("chains", store.root / "chains", {digest.removeprefix("sha256:") for digest in needed})
     items += _trees("snapshots", store.root / "snapshots", snapshots)
-    items += _trees("scratch", store.root / "work", set())
+    items += _trees("scratch", store.root / "work", _at_work(store))
     listed = {digest for record in kept for digest in _listed(record)}
     items += [
         Item("listings", path, size(path))
@@ -134,6 +134,15 @@ def find(store: Store, *, everything: bool = False) -> Garbage:
         items += [Item("downloads", path, size(path)) for path in (store.root / "cache/downloads").glob("*")]
         items += _trees("builds", store.root / "builds", set())
     return Garbage(tuple(items), damaged, len(kept))
+
+
+def _at_work(store: Store) -> set[str]:
+    """The scratch directories, and their locks, of those who are at work; nobody is when the store is ours alone."""
+    found = set()
+    for path in (store.root / "work").glob("*.lock"):
+        with contextlib.suppress(FileNotFoundError), files.lock(path, wait=False) as free:
+            found |= set() if free else {path.name, path.stem}
+    return found
 
 
 def _index(layout: Layout) -> list[Any]:

@@ -71,6 +71,11 @@ def checkout(repo: Path, diff_id: str, target: Path, *, copy: bool) -> Command:
     )  # fmt: skip
 
 
+def fsck(repo: Path) -> Command:
+    """Check every object of the repository, and that no branch lacks one."""
+    return Command(("ostree", "fsck", f"--repo={repo}", "--quiet", "--all"), "check every file in the repository")
+
+
 def delete_branches(repo: Path, branches: Iterable[str]) -> Command:
     """Forget branches; what only they need stays until `prune`."""
     return Command(("ostree", "refs", f"--repo={repo}", "--delete", *branches), "forget branches that nothing needs")

@@ -75,8 +75,8 @@ class Account:
 
     @property
     def status(self) -> str:
-        """How it ended: "done", "failed", or "stopped" when the record just ends."""
-        return "done" if self.digest else "failed" if self.failed else "stopped"
+        """How it ended: "done", "failed", or "unfinished" when the record just ends: it runs still, or was killed."""
+        return "done" if self.digest else "failed" if self.failed else "unfinished"
 
 
 def tell(events: Iterable[Json]) -> Account:

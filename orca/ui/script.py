@@ -190,7 +190,7 @@ class Script:
         account = self._account
         yield ""
         if account.digest is None:
-            yield f"# The build {account.status}: {visible(account.failed or 'it was interrupted')}"
+            yield f"# The build is {account.status}: {visible(account.failed or 'it was interrupted')}"
         else:
             yield f"# The image was {visible(account.digest)}. Besides these calls orca has written its config anew:"
             yield "# umoci does not know HEALTHCHECK, ONBUILD and SHELL."

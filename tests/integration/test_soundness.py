@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from conftest import need
 from support.images import Layout
 from support.orca import Orca
 from support.proc import run
+from support.registry import RegistryImage
+from support.users import User
 
 BASE = "localhost/busybox:latest"
 
@@ -178,3 +181,76 @@ def test_readers_need_not_write(orca: Orca, busybox: str, contexts: list[Path]) 
         run("umount", "--lazy", orca.store)
     assert "localhost/app:latest" in tags(orca)
     orca("tag", "app", "more")
+
+
+def test_an_image_with_a_damaged_layer_is_pulled_again(orca: Orca, busybox_image: RegistryImage) -> None:
+    orca("pull", "busybox")
+    blobs = orca.store / "images/blobs/sha256"
+    layer = max(blobs.iterdir(), key=lambda path: path.stat().st_size)
+    data = bytearray(layer.read_bytes())
+    data[len(data) // 2] ^= 1
+    layer.write_bytes(data)
+    found = orca("fsck", check=False)
+    assert found.returncode == 1
+    assert f"blob images/blobs/sha256/{layer.name}: does not match its digest" in found.stdout
+    assert "needs a damaged blob" in found.stdout
+    mended = orca("fsck", "--repair", check=False)
+    assert mended.returncode == 1  # the image has a name, and is not whole
+    assert f"layer sha256:{layer.name} is missing or has the wrong size" in mended.stdout
+    assert len(tags(orca)) == 1
+    orca("pull", "busybox")
+    assert orca("fsck").stdout.splitlines()[-1] == "clean"
+
+
+@pytest.mark.user
+def test_an_ordinary_users_store(
+    orca: Orca, busybox_layout: Layout, ordinary_user: User, dockerfile_context: Callable[..., Path]
+) -> None:
+    orca.load(busybox_layout, BASE, ordinary_user)
+    files = "echo a > /a && chown 7:8 /a && chmod 600 /a && rm /bin/vi && mkdir -m 700 /d && echo b > /d/b"
+    text = f"FROM {BASE}\nRUN {files}\n"
+    context = dockerfile_context(text)
+    orca("build", "-q", "-t", "app", context, user=ordinary_user)
+    value = json.loads(orca("fsck", "--json", user=ordinary_user).stdout)
+    assert value["clean"]
+    assert value["checked"]["snapshots in use"] >= 2
+    (file,) = (orca.store_of(ordinary_user) / "snapshots").glob("*/fs/d/b")
+    file.write_text("c\n")  # root may, and a power cut
+    found = orca("fsck", check=False, user=ordinary_user)
+    assert found.returncode == 1
+    assert "is not what its layers hold: d/b: has another content" in found.stdout
+    assert orca("fsck", "--repair", user=ordinary_user).stdout.splitlines()[-1].startswith("clean now")
+    assert orca("run", "app", "cat", "/d/b", user=ordinary_user).stdout == "b\n"
+    orca("build", "-q", "-t", "app", context, user=ordinary_user)
+    assert orca("fsck", user=ordinary_user).stdout.splitlines()[-1] == "clean"
+
+
+def test_a_dry_run_waits_for_no_build(orca: Orca, busybox: str, dockerfile_context: Callable[..., Path]) -> None:
+    building = start(orca, "build", "-q", dockerfile_context(f"FROM {BASE}\nRUN sleep 60\n"))
+    try:
+        deadline = time.monotonic() + 30
+        while not list((orca.store / "work").glob("*/step-*/fs")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        value = json.loads(orca("prune", "--dry-run", "--json", timeout=9).stdout)
+        assert value["kinds"]["scratch"] == {"count": 0, "bytes": 0}
+        assert json.loads(orca("fsck", "--json").stdout)["clean"]
+        assert "it was interrupted" in orca("script").stdout
+    finally:
+        building.terminate()
+        building.communicate()
+
+
+def test_the_ostree_repository_is_checked(orca: Orca, busybox: str) -> None:
+    need("ostree")
+    orca("pull", "-q", "--storage=ostree", busybox)
+    value = json.loads(orca("fsck", "--json").stdout)
+    assert (value["clean"], value["checked"]["ostree images"]) == (True, 1)
+    damaged = max((orca.store / "ostree/repo/objects").glob("*/*.file"), key=lambda path: path.lstat().st_size)
+    damaged.write_bytes(b"x" * damaged.stat().st_size)
+    found = orca("fsck", check=False)
+    assert found.returncode == 1
+    assert "image ostree/repo: " in found.stdout
+    assert "orca rm --storage=ostree" in found.stdout
+    branch = next(path for path in (orca.store / "ostree/repo/refs/heads/ociimage").iterdir() if len(path.name) == 64)
+    branch.unlink()
+    assert "is not in the OSTree repository" in orca("fsck", "--quick", check=False).stdout

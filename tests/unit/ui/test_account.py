@@ -58,9 +58,9 @@ def test_an_account_has_steps_with_their_calls() -> None:
     assert (second.layer, second.size, second.begun, second.committed) == (LAYER, 1234, 1.5, 6.0)
 
 
-def test_a_record_that_just_ends_is_one_of_a_build_that_was_stopped() -> None:
-    assert accounts.tell(build()[:-1]).status == "stopped"
-    assert accounts.tell([]).status == "stopped"
+def test_a_record_that_just_ends_is_one_of_an_unfinished_build() -> None:
+    assert accounts.tell(build()[:-1]).status == "unfinished"
+    assert accounts.tell([]).status == "unfinished"
 
 
 def test_a_failure_is_told() -> None:
