@@ -112,22 +112,30 @@ def make_options(
 
 
 def digest_of_result(given: argparse.Namespace, options: Options, warnings: list[Warned]) -> str:
-    """Build and deliver; returns the manifest digest, after printing it.
-
-    What the cache has entirely is delivered at once; anything else is done in the sandbox, into
-    which this process moves, and so are outputs.
-    """
-    mode = view_of(given)
+    """Build and deliver; returns the manifest digest, after printing it."""
     store = Store.open()
-    with store.in_use(), log_file(given.logfile) as log:
-        build = make_build(options, store)
+    with store.in_use():
+        result = carried_out(make_build(options, store), given, warnings)
+        return deliver(given, options, result, store)
+
+
+def carried_out(
+    build: Build | Builds, given: argparse.Namespace, warnings: list[Warned], *, of_file: bool = True
+) -> Result:
+    """Do what the build has to do. `of_file`: there is a whole Dockerfile, to be checked and remembered.
+
+    What the cache has entirely is done at once; anything else happens in the sandbox, into
+    which this process moves, and so are outputs written.
+    """
+    mode, options, store = view_of(given), build.options, build.store
+    with log_file(given.logfile) as log:
         if asks_for_checks(options):
             from orca.executor import checking
 
             if checking.selection(options).error:
                 with open_view(mode, explain=given.explain, stream=log) as show:
                     checking.refuse(build, show)
-        result = _from_cache(build, mode, given.explain, warnings, log)
+        result = _from_cache(build, mode, given.explain, warnings, log, checks=of_file)
         if result is None or options.outputs or options.caching.cache_to:
             import sh  # noqa: F401  # loaded here once, not again on each side of the fork
 
@@ -152,16 +160,13 @@ def digest_of_result(given: argparse.Namespace, options: Options, warnings: list
                         shop.claim = claim
                         view.make_room(shop, options.running.on_error)
                         result = build.run(shop)
-                    write_recipe(store, build.id, result, recipe(given, options), build.shared.bases)
-                    tell_checks(build, mode, emit)
+                    if of_file:
+                        write_recipe(store, build.id, result, recipe(given, options), build.shared.bases)
+                        tell_checks(build, mode, emit)
                 outputs.write_all(options.outputs, outputs.product(result), store, runner, options.access)
                 if options.caching.cache_to:
                     share(build, result, runner)
-        if given.manifest is not None:
-            from orca.sources import lists
-
-            lists.join(store, given.manifest, result.images or ((None, result.image),))
-        return deliver(given, options, result)
+        return result
 
 
 RECORDED = (source, naming, running)
@@ -225,16 +230,17 @@ def make_build(options: Options, store: Store) -> Build | Builds:
 
 
 def _from_cache(
-    build: Build | Builds, mode: Mode, explain: bool, warnings: list[Warned], log: TextIO | None
+    build: Build | Builds, mode: Mode, explain: bool, warnings: list[Warned], log: TextIO | None, *, checks: bool
 ) -> Result | None:
     events: list[Event] = []
     build.emit = events.append
     result = build.from_cache()
     if result is not None:
         with open_view(mode, explain=explain, stream=log) as show:
-            for event in [events[0], *warnings, *events[1:]]:
+            for event in [*events[:1], *warnings, *events[1:]]:
                 show(event)
-            tell_checks(build, mode, show)
+            if checks:
+                tell_checks(build, mode, show)
     return result
 
 
@@ -252,11 +258,15 @@ def tell_checks(build: Build | Builds, mode: Mode, emit: Emit) -> None:
         checking.tell(build, emit)
 
 
-def deliver(given: argparse.Namespace, options: Options, result: Result) -> str:
-    """Print the digest; write --iidfile and --metadata-file.
+def deliver(given: argparse.Namespace, options: Options, result: Result, store: Store) -> str:
+    """Print the digest; write --iidfile and --metadata-file, and the manifest list that --manifest names.
 
     Where standard output carries an archive, the digest goes to standard error.
     """
+    if given.manifest is not None:
+        from orca.sources import lists
+
+        lists.join(store, given.manifest, result.images or ((None, result.image),))
     digest = result.descriptor.digest
     writers: list[tuple[str | None, Callable[[], bytes]]] = [
         (given.iidfile, lambda: digest.encode()),

@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,9 +53,19 @@ class Build:
     """One build on one store. `emit` may be set until the first step begins."""
 
     def __init__(
-        self, options: Options, store: Store, emit: Emit = ignore, shared: Shared | None = None, first_step: int = 1
+        self,
+        options: Options,
+        store: Store,
+        emit: Emit = ignore,
+        shared: Shared | None = None,
+        first_step: int = 1,
+        begun: Mapping[int, StageResult] | None = None,
     ) -> None:
-        """`shared` and `first_step` are for one of several builds (see `several`)."""
+        """`shared` and `first_step` are for one of several builds (see `several`).
+
+        The stages in `begun` go on from there: their FROM is done already (see `scripted`).
+        """
+        self.begun_stages = begun or {}
         self.options = options
         self.store = store
         self.emit = emit
@@ -96,6 +106,8 @@ class Build:
         """How many ONBUILD triggers the base of each stage has, as far as is known already."""
         found = {}
         for index, stage in self.plan.stages.items():
+            if index in self.begun_stages:
+                continue
             if isinstance(stage.base, int):
                 above = self.plan.stages[stage.base].instructions
                 found[index] = sum(isinstance(instruction, Onbuild) for instruction in above)
@@ -132,7 +144,7 @@ class Build:
         try:
             for index in self.plan.stages:
                 self.stage_result(index, None)
-            image = finish(self, self._done[self.plan.target.index], None)
+            image = self._finish(self._done[self.plan.target.index], None)
             self._count()
         except Miss:
             # What COPY reads is looked up once: `run` will not come upon these again.
@@ -167,7 +179,7 @@ class Build:
         self.bases.puller = self.bases.puller or Puller(self.store, shop.runner, shop.scratch, self.options.access)
         try:
             self._take_in(shop)
-            image = finish(self, self._run_stages(shop), shop)
+            image = self._finish(self._run_stages(shop), shop)
             self._count()
             return image
         finally:
@@ -442,6 +454,10 @@ class Build:
             raise
 
     # -- the end
+
+    def _finish(self, target: StageResult, shop: Workshop | None) -> Image:
+        """The image of the finished target; see `finish`."""
+        return finish(self, target, shop)
 
     def _result(self, image: Image) -> Result:
         return Result(image, self.cached, self.steps, time.monotonic() - self.begun)

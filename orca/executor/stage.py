@@ -40,12 +40,11 @@ _BLANKS = re.compile(r"\s+")
 class StageBuilder:
     """Builds one stage; used once. `shop` None means: only look whether the cache has everything."""
 
-    def __init__(self, build: Build, stage: Stage, shop: Workshop | None, begun: StageResult | None = None) -> None:
-        """With `begun`, the stage goes on from there: its FROM and the triggers of its base are done already."""
+    def __init__(self, build: Build, stage: Stage, shop: Workshop | None) -> None:
         self.build = build
         self.stage = stage
         self.shop = shop
-        self.begun = begun
+        self.begun = build.begun_stages.get(stage.index)
         self.cached = 0
         self._anew = build.wanted_anew(stage)
         self._only_key = False

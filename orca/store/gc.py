@@ -17,7 +17,7 @@ from typing import Any
 
 from orca.errors import ImageError, OrcaError, StoreError
 from orca.oci import image
-from orca.store import files
+from orca.store import files, sessions
 from orca.store.layout import Layout
 from orca.store.store import StepRecord, Store, base_snapshot
 
@@ -114,6 +114,8 @@ def find(store: Store, *, everything: bool = False) -> Garbage:
     needed = {digest for root in roots for digest in reach.below(root)}
     damaged = tuple(reach.damaged)
     kept, items = ([], list(_every_step(store))) if everything else _sort_steps(store, reach)
+    for digest in _of_sessions(store):
+        needed |= reach.below(digest)
     for record in kept:
         needed |= reach.below(record.manifest.digest) | ({record.layer.digest} if record.layer else set())
     snapshots = set() if everything else {*_snapshots_of(store, kept), *_bases(store)}
@@ -173,6 +175,13 @@ def _sort_steps(store: Store, reach: Reach) -> tuple[list[StepRecord], list[Item
         else:
             orphaned.append(item)
     return kept, orphaned
+
+
+def _of_sessions(store: Store) -> Iterator[str]:
+    """The images that scripted builds stand on. Raises StoreError when nobody knows what one needs."""
+    for name in sessions.names(store):
+        if (session := sessions.find(store, name)) is not None:
+            yield from (step.manifest.digest for step in session.steps)
 
 
 def _listed(record: StepRecord) -> Iterator[str]:

@@ -23,7 +23,7 @@ from orca.oci.platform import Platform
 from orca.store import chains, files
 from orca.store.layout import Image, Layout
 
-DIRECTORIES = ("images", "snapshots", "steps", "chains", "cache", "builds", "locks", "work")
+DIRECTORIES = ("images", "snapshots", "steps", "chains", "sessions", "cache", "builds", "locks", "work")
 _KEY = re.compile(r"[0-9a-f]{64}")
 _SHORT_DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{6,64})")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # What a store keeps on purpose; everything else in it is scratch: what is in work/, and what nobody knows.
-KEPT = ("images", "snapshots", "steps", "chains", "cache", "builds", "locks", "ostree")
+KEPT = ("images", "snapshots", "steps", "chains", "sessions", "cache", "builds", "locks", "ostree")
 WORK = "work"
 
 

@@ -43,7 +43,7 @@ def read(given: argparse.Namespace, environ: Mapping[str, str]) -> Naming:
     return Naming(
         tags=tuple(dict.fromkeys(str(reference.local(tag)) for tag in given.tag)),
         labels=pairs(given.label, "--label"),
-        epoch=_epoch(given, environ),
+        epoch=epoch_of(given, environ),
         exact_times=given.timestamp is not None,
         annotations=_annotations(given),
         docker=_format(given, environ) == "docker",
@@ -84,7 +84,7 @@ def _env(words: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def _epoch(given: argparse.Namespace, environ: Mapping[str, str]) -> int | None:
+def epoch_of(given: argparse.Namespace, environ: Mapping[str, str]) -> int | None:
     """Seconds since 1970, from the nearest place that says. Raises UsageError."""
     if given.timestamp is not None and given.source_date_epoch is not None:
         raise UsageError("--timestamp and --source-date-epoch exclude each other", hint="give one of them")

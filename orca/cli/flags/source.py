@@ -64,7 +64,7 @@ def read(given: argparse.Namespace, environ: Mapping[str, str], place: Place) ->
     """The options as a value; the Dockerfile is read and parsed. Raises UsageError, DockerfileError."""
     found = find_dockerfile(given, place)
     dockerfile = dockerfiles.parse(found.text, found.name)
-    build_args, unset = _build_args([*_lines(given.build_arg_file), *given.build_arg], environ)
+    build_args, unset = given_args([*_lines(given.build_arg_file), *given.build_arg], environ)
     return Source(
         dockerfile,
         place.directory,
@@ -74,7 +74,7 @@ def read(given: argparse.Namespace, environ: Mapping[str, str], place: Place) ->
         build_args,
         {name: environ[name] for name in sorted(PROXIES) if environ.get(name)},
         (*unset, *_frontend(dockerfile, build_args), *_unused_args(dockerfile, build_args)),
-        Contexts(place.temporary, _named(given.build_context)),
+        Contexts(place.temporary, named(given.build_context)),
     )
 
 
@@ -134,7 +134,7 @@ def find_ignore_file(given: str | None, place: Place, dockerfile: Path | None) -
     return None
 
 
-def _named(words: Sequence[str]) -> dict[str, str]:
+def named(words: Sequence[str]) -> dict[str, str]:
     """--build-context NAME=SOURCE; names in lower case, a later one wins."""
     result = {}
     for word in words:
@@ -174,7 +174,7 @@ def _lines(paths: Sequence[str]) -> Iterator[str]:
             yield f"{name.strip()}{equals}{value.strip()}"
 
 
-def _build_args(words: Sequence[str], environ: Mapping[str, str]) -> tuple[dict[str, str], list[Warned]]:
+def given_args(words: Sequence[str], environ: Mapping[str, str]) -> tuple[dict[str, str], list[Warned]]:
     result, unset = {}, []
     for word in words:
         name, equals, value = word.partition("=")

@@ -100,8 +100,8 @@ class Site:
             parser.parse(text), self.context, platform=Platform("linux", "amd64"),
             naming=Naming(epoch=0), caching=Caching(no_cache=no_cache),
         )  # fmt: skip
-        build = Build(options, self.maker.store, self.events.append)
-        return StageBuilder(build, build.plan.target, None if look else self.shop, begun).run()
+        build = Build(options, self.maker.store, self.events.append, begun={0: begun} if begun else None)
+        return StageBuilder(build, build.plan.target, None if look else self.shop).run()
 
 
 @pytest.fixture
