@@ -108,13 +108,17 @@ class Output(Event):
 
 @dataclass(frozen=True)
 class Progress(Event):
-    """`what` has come to `done` of `total` (None: unknown), counted in `unit` ("B" or "files")."""
+    """`what` has come to `done` of `total` (None: unknown), counted in `unit` ("B" or "files").
+
+    `rate` is how many of them came in a second lately, where that is known.
+    """
 
     step: int | None
     what: str
     done: int
     total: int | None
     unit: str = "B"
+    rate: int | None = None
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def add_options(parser: Parser) -> None:
 
 def add_registry_options(add: Callable[..., Any]) -> None:
     """--authfile, --creds, --tls-verify, --cert-dir, --retry and --retry-delay, as buildah spells them; --creds-for."""
-    add("--authfile", metavar="FILE", help="credentials as skopeo login and docker login keep them")
+    add("--authfile", metavar="FILE", help="credentials as orca login, skopeo login and docker login keep them")
     add("--creds", metavar="USER[:PASSWORD]", help="credentials for this time; without a password it is asked for")
     add("--creds-for", action="append", default=[], metavar="REGISTRY",
         help="which registry --creds are for (default: the one that the command line names)")  # fmt: skip
@@ -60,7 +60,7 @@ def read(given: argparse.Namespace, names: Iterable[str] = ()) -> Access:
     if given.retry < 0:
         raise UsageError(f"--retry {given.retry} is negative")
     if given.authfile and not isinstance(files.read_json(Path(given.authfile)), dict):
-        raise UsageError(f"--authfile {given.authfile} is missing or no JSON", hint="skopeo login makes such a file")
+        raise UsageError(f"--authfile {given.authfile} is missing or no JSON", hint="orca login makes such a file")
     if given.cert_dir and not os.path.isdir(given.cert_dir):
         raise UsageError(f"--cert-dir {given.cert_dir} is not a directory")
     return Access(

@@ -213,6 +213,7 @@ def send(arguments: Sequence[str]) -> int:
     parser.add_argument("--all", action="store_true", help="accepted: the images always go with the list")
     parser.add_argument("--rm", action="store_true", help="take the list's name off afterwards")
     parser.add_argument("--digestfile", metavar="FILE", help="write the list's digest to FILE")
+    parser.add_argument("--sign-by", metavar="FINGERPRINT", help="sign its images with this GPG key")
     access.add_options(parser)
     given = parser.parse(arguments)
     store = Store.open()
@@ -220,7 +221,7 @@ def send(arguments: Sequence[str]) -> int:
     if not index.manifests:
         raise StoreError(f"the list {given.list} is empty", hint="orca manifest add adds images to it")
     given.image = name
-    digest = push.deliver(given, store)
+    digest = push.deliver(given, store)["digest"]
     if given.digestfile:
         try:
             Path(given.digestfile).write_text(digest)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from orca.cli import access
-from orca.cli.options import Parser
-from orca.errors import UsageError
+from orca.cli.options import Parser, print_json
+from orca.cli.pull import write_digests
+from orca.errors import StoreError, UsageError
 from orca.executor import outputs, sandbox
 from orca.oci import image, reference
 from orca.oci import platform as platforms
 from orca.oci.image import Descriptor
 from orca.oci.platform import Platform
-from orca.sources import names
+from orca.sources import names, registries
 from orca.sources.access import Access
 from orca.store.store import Store
 from orca.tools.command import Runner
@@ -25,6 +27,7 @@ from orca.ui.escape import visible
 EXAMPLES = """\
   orca push registry.example:5000/app          under its own name
   orca push app registry.example:5000/app:1.0  under another
+  orca push --all-tags registry.example/app    all tags of the repository that are here
   orca push app oci:out:app                    into an OCI layout
   orca push app docker-archive:app.tar         into a file for docker load"""
 
@@ -57,19 +60,61 @@ def make_parser() -> Parser:
         "destination", metavar="DESTINATION", nargs="?", help="where to (default: the image's full name)"
     )
     parser.add_argument("--platform", metavar="OS/ARCH", help="of an index, only the image for this platform")
-    parser.add_argument("--all", action="store_true", help="accepted: of an index all images are sent")
+    add = parser.add_argument
+    add("--all", "--all-platforms", action="store_true", help="accepted: of an index all images are sent")
+    add("-a", "--all-tags", action="store_true", help="every tag that the store has of the repository IMAGE")
+    add("--json", action="store_true", help="print JSON: where each image is now, and its digest there")
+    add("--digestfile", metavar="FILE", help="write the digests to FILE too, one a line")
+    add("--sign-by", metavar="FINGERPRINT", help="sign it with this GPG key (see docs/trust.md)")
+    add("--sign-by-sigstore-private-key", metavar="FILE", help="sign it with this sigstore key")
+    add("--sign-passphrase-file", metavar="FILE", help="the passphrase of the key that signs")
     access.add_options(parser)
     return parser
 
 
 def run(arguments: Sequence[str]) -> int:
     """Push; prints the digest of the manifest as it arrived."""
-    deliver(make_parser().parse(arguments), Store.open())
+    given, sent = make_parser().parse(arguments), []
+    store = Store.open()
+    for image_name, place in _tagged(given, store) if given.all_tags else [(given.image, given.destination)]:
+        given.image, given.destination = image_name, place
+        sent.append(deliver(given, store))
+    if given.digestfile:
+        write_digests(given.digestfile, [each["digest"] for each in sent])
+    if given.json:
+        print_json(sent)
     return 0
 
 
-def deliver(given: argparse.Namespace, store: Store) -> str:
-    """Send what the options name, print and return the digest of the manifest as it arrived."""
+def _tagged(given: argparse.Namespace, store: Store) -> list[tuple[str, str | None]]:
+    """Each image of a repository that the store has, and where to. Raises UsageError, StoreError."""
+    texts = [given.image, *([given.destination.removeprefix(REGISTRY)] if given.destination else [])]
+    for text in texts:
+        found = reference.parse(text)
+        if found.tag or found.digest:
+            raise UsageError(f"--all-tags: {text} names one image", hint=f"leave it at {found.name}")
+    repositories = {reference.local(texts[0]).name, *(each.name for each in registries.candidates(texts[0]))}
+    named = [name for name in map(reference.parse, store.tags()) if name.name in repositories and name.tag]
+    if not named:
+        raise StoreError(f"the store has no image of the repository {texts[0]}", hint="orca images lists them")
+    return [(str(name), f"{texts[1]}:{name.tag}" if texts[1:] else None) for name in sorted(named, key=str)]
+
+
+def signing(given: argparse.Namespace) -> list[str]:
+    """How skopeo copy is told to sign, by the options that a verb has. Raises UsageError."""
+    words = []
+    for option in ("sign-by", "sign-by-sigstore-private-key", "sign-passphrase-file"):
+        value = getattr(given, option.replace("-", "_"), None)
+        if value is not None:
+            words.append(f"--{option}={value if option == 'sign-by' else os.path.abspath(value)}")
+    if len(words) == 1 and words[0].startswith("--sign-passphrase-file"):
+        raise UsageError("--sign-passphrase-file without a key", hint="--sign-by names one")
+    return words
+
+
+def deliver(given: argparse.Namespace, store: Store) -> dict[str, str]:
+    """Send what the options name; prints the digest of the manifest as it arrived, and returns it with the place."""
+    words = signing(given)
     wanted = platforms.parse(given.platform) if getattr(given, "platform", None) else None
     sandbox.catch_signals()
     store.sweep()
@@ -80,11 +125,13 @@ def deliver(given: argparse.Namespace, store: Store) -> str:
         registry_access = access.read(given, [f"{registry}/x"] if registry else ())
         descriptor = _chosen(store, descriptor, wanted, target)
         with access.shown(given) as emit:
-            digest = send(store, descriptor, target, registry_access, Runner(emit), name=name)
-    print(digest, flush=True)
+            digest = send(store, descriptor, target, registry_access, Runner(emit), name=name, options=words)
+    place = str(target).removeprefix(REGISTRY)
+    if not getattr(given, "json", False):
+        print(digest, flush=True)
     if not given.quiet:
-        Terminal(sys.stderr).line(f"{visible(given.image)} is at {visible(str(target).removeprefix(REGISTRY))}")
-    return digest
+        Terminal(sys.stderr).line(f"{visible(given.image)} is at {visible(place)}")
+    return {"image": given.image, "place": place, "digest": digest}
 
 
 def _chosen(store: Store, descriptor: Descriptor, wanted: Platform | None, target: Destination) -> Descriptor:
@@ -154,9 +201,10 @@ def send(
     runner: Runner,
     *,
     name: str | None,
+    options: Sequence[str] = (),
 ) -> str:
     """Copy it; returns the digest of what was written. Raises ToolError with what the other side said."""
-    words = []
+    words = list(options)
     if target.transport == "docker-archive" and name and ":" not in target.place:
         words.append(f"--additional-tag={name}")  # so that docker load names it
     why = "send the image to the registry" if target.transport == "docker" else "write the image there"

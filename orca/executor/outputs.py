@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from orca.errors import OrcaError, ToolError, UsageError
-from orca.events import Progress
 from orca.executor import shapes, trees
 from orca.executor.options import STDOUT, Output, Result
 from orca.oci import image, reference
@@ -28,7 +27,8 @@ from orca.store import files
 from orca.store.layout import Image, Layout
 from orca.store.store import Store
 from orca.tools import bounds, skopeo, tar
-from orca.tools.command import Process, Runner
+from orca.tools.bars import Bars
+from orca.tools.command import Runner
 
 CONTAINERD_NAME = "io.containerd.image.name"
 _TAG = "image"
@@ -306,10 +306,12 @@ def copy(product: Product, layout: Layout, target: str, means: Means, more: Sequ
         words.append("--all")
     digest_file = means.scratch / "digest"
     command = skopeo.copy(readable(product, layout), target, f"--digestfile={digest_file}", *words, why=why)
-    total = sum(each.manifest.size for each in product.images)
+    images = product.images or means.store.images.all_images(product.descriptor)
+    sizes = {layer.digest: layer.size for each in images for layer in each.manifest.layers}
 
     def attempt() -> None:
-        bounds.run(means.runner, command, _telling(means.runner, total), step=None)
+        bars = Bars("push", sizes, means.runner.emit)
+        bounds.run(means.runner, command, lambda _: False, step=None, shown=bars.feed)
 
     try:
         means.access.again(attempt, means.runner.emit)
@@ -328,21 +330,6 @@ def registry_of(target: str) -> str:
     if not target.startswith("docker://"):
         return ""
     return reference.parse(target.removeprefix("docker://")).registry or DEFAULT_REGISTRY
-
-
-def _telling(runner: Runner, total: int) -> Callable[[Process], bool]:
-    """Tell how much skopeo has read, each time somebody asks whether it is too much (it never is)."""
-    told = 0
-
-    def look(process: Process) -> bool:
-        nonlocal told
-        done = min(bounds.read(process.pid), total)
-        if total and done > told:
-            told = done
-            runner.emit(Progress(None, "push", done, total))
-        return False
-
-    return look
 
 
 def send(

@@ -15,6 +15,8 @@ _REFERENCE = re.compile(
     r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
 )
 LOCAL = "localhost"
+NAME_LIMIT = 255
+"""Characters of registry and path, as tools and registries have it."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,13 @@ def parse(text: str) -> Reference:
     if match is None:
         raise UsageError(f"bad image name {text[:120]!r}", hint=_hint(text))
     registry, path = match["registry"], match["path"]
+    if len(f"{registry or ''}{path}") >= NAME_LIMIT:
+        raise UsageError(
+            f"bad image name {text[:60]!r}…", hint=f"a repository's name has at most {NAME_LIMIT} characters"
+        )
+    port = (registry or "").rpartition("]")[2].partition(":")[2]
+    if port and not 0 < int(port[:6]) < 65536:
+        raise UsageError(f"bad image name {text[:120]!r}", hint=f"{port[:20]} is no port")
     # `library/debian` is a path; what has a dot or a port, or is localhost, names a registry.
     if registry and not (set(".:[") & set(registry) or registry == LOCAL or registry != registry.lower()):
         registry, path = None, f"{registry}/{path}"

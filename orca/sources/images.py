@@ -28,6 +28,7 @@ from orca.sources.names import entry_of, in_store, lookup, platform_of, stored
 from orca.store.layout import Image, Layout
 from orca.store.store import Store
 from orca.tools import bounds, skopeo
+from orca.tools.bars import Bars, Rate
 from orca.tools.command import Runner
 
 POLICIES = ("missing", "always", "newer", "never")
@@ -37,17 +38,20 @@ SLACK = 1 << 20
 # What skopeo says on stderr, what that means, and what to do about it. The first that fits counts.
 _TROUBLES: tuple[tuple[str, str, str | None], ...] = (
     (r"requested access to the resource is denied", "there is no such image, or it needs a login",
-     "check the name; skopeo login REGISTRY or --creds gives access"),
+     "check the name; orca login REGISTRY or --creds gives access"),
     (r"manifest unknown|name unknown|(?<!file )not found(?! in \$PATH)|repository does not exist",
      "there is no such image", "check the name and the tag"),
+    (r"invalid reference format", "skopeo cannot read this name",
+     "old ones know no IPv6 addresses: a host name, from /etc/hosts too, does it"),
+    (r"is blocked in ", "registries.conf blocks it", "see blocked in containers-registries.conf(5)"),
     (r"toomanyrequests|too many requests", "the registry allows no more requests for now",
-     "wait, or log in: skopeo login REGISTRY"),
+     "wait, or log in: orca login REGISTRY"),
     (r"connection refused|no route to host|network is unreachable", "the registry cannot be reached",
      "is it running, and is the name before the first / right?"),
     (r"no such host|name resolution|server misbehaving", "the registry's name cannot be resolved",
      "check the name before the first /, and this machine's DNS"),
-    (r"unauthorized|authentication required|access.*denied|forbidden", "the registry refuses access",
-     "skopeo login REGISTRY, or --creds USER:PASSWORD"),
+    (r"unauthorized|invalid username/password|authentication required|access.*denied|forbidden",
+     "the registry refuses access", "orca login REGISTRY, or --creds USER:PASSWORD"),
     (r"server gave HTTP response to HTTPS client", "the registry speaks http, not https",
      "name it in registries.conf with insecure = true; pull and push also take --tls-verify=false"),
     (r"x509|certificate", "the registry's certificate is not trusted",
@@ -210,8 +214,12 @@ class Puller:
             why="get the image from the registry", overrides=overrides(platform),
         )  # fmt: skip
         most = _expected(raw)
-        with watch(layout.path, raw, self.runner, step):
-            if not bounds.run(self.runner, command, lambda _: sum(_arriving(layout.path).values()) > most, step=step):
+        bars = Bars("pull", _sizes(raw), self.runner.emit, step)
+        with watch(layout.path, raw, self.runner, step, bars):
+            if not bounds.run(
+                self.runner, command, lambda _: sum(_arriving(layout.path).values()) > most,
+                step=step, shown=bars.feed,
+            ):  # fmt: skip
                 raise ImageError("the registry sends more than the manifest says", hint="nothing of it was kept")
         pulled = layout.index().get(_TAG)
         if pulled is None:
@@ -275,21 +283,28 @@ def _arriving(directory: Path) -> dict[str, int]:
     return seen
 
 
-@contextlib.contextmanager
-def watch(directory: Path, raw: bytes, runner: Runner, step: int | None) -> Iterator[None]:
-    """Emit Progress while skopeo fills `directory`, from the sizes of its temporary files."""
+def _sizes(raw: bytes) -> dict[str, int]:
+    """The layers that a manifest names, whatever else it is, and their sizes."""
     layers = image.load_object(raw, "the manifest").get("layers")
-    sizes = [layer.get("size", 0) for layer in layers if isinstance(layer, dict)] if isinstance(layers, list) else []
-    total = sum(size for size in sizes if isinstance(size, int)) or None
-    done = threading.Event()
+    found = [layer for layer in layers if isinstance(layer, dict)] if isinstance(layers, list) else []
+    pairs = [(layer.get("digest", ""), layer.get("size", 0)) for layer in found]
+    return {str(digest): size for digest, size in pairs if isinstance(size, int) and size >= 0}
+
+
+@contextlib.contextmanager
+def watch(directory: Path, raw: bytes, runner: Runner, step: int | None, bars: Bars) -> Iterator[None]:
+    """Emit Progress while skopeo fills `directory`, from the sizes of its temporary files unless it shows bars."""
+    total = sum(_sizes(raw).values()) or None
+    done, rate = threading.Event(), Rate()
 
     def look() -> None:
         seen: dict[str, int] = {}
         while not done.wait(0.1):
             seen |= _arriving(directory)
-            if seen:
+            if seen and not bars.seen:
                 arrived = sum(seen.values())
-                runner.emit(Progress(step, "pull", min(arrived, total) if total else arrived, total))
+                shown = min(arrived, total) if total else arrived
+                runner.emit(Progress(step, "pull", shown, total, rate=rate(arrived)))
 
     thread = threading.Thread(target=look, name="watch", daemon=True)
     thread.start()

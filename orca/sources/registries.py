@@ -27,9 +27,11 @@ def configuration_files() -> Iterator[Path]:
     config_home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     user = Path(config_home, "containers")
     system = Path("/etc/containers")
-    yield user / "registries.conf" if (user / "registries.conf").is_file() else system / "registries.conf"
-    for directory in (system / "registries.conf.d", user / "registries.conf.d"):
-        yield from sorted(directory.glob("*.conf"))
+    own = (user / "registries.conf").is_file()
+    yield (user if own else system) / "registries.conf"
+    # A user's own file stands for the system's and what is beside that.
+    for directory in (user,) if own else (system, user):
+        yield from sorted((directory / "registries.conf.d").glob("*.conf"))
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -46,7 +48,21 @@ def _load(path: Path) -> dict[str, Any]:
         raise OrcaError(f"{path}: unqualified-search-registries is not a list of names", hint=_HINT)
     if not isinstance(value.get("aliases", {}), dict):
         raise OrcaError(f"{path}: aliases is not a table", hint=_HINT)
+    mode = value.get("short-name-mode", "permissive")
+    if mode not in ("enforcing", "permissive", "disabled"):
+        raise OrcaError(f"{path}: short-name-mode is none: {mode!r}", hint="enforcing, permissive or disabled")
     return value
+
+
+def insecure(registry: str) -> bool:
+    """Does registries.conf say that this registry may speak http, or have any certificate?"""
+    found: dict[str, bool] = {}
+    for path in configuration_files():
+        tables = _load(path).get("registry", [])
+        for table in tables if isinstance(tables, list) else ():
+            if isinstance(table, dict):
+                found[str(table.get("prefix") or table.get("location"))] = table.get("insecure") is True
+    return found.get(registry, False)
 
 
 def _alias(name: str, target: str) -> Reference:
@@ -70,13 +86,19 @@ def candidates(text: str) -> list[Reference]:
         return [normal(found)]
     aliases: dict[str, str] = {}
     search: list[str] = []
+    mode = "permissive"
     for path in configuration_files():
         value = _load(path)
         aliases |= {name: target for name, target in value.get("aliases", {}).items() if isinstance(target, str)}
         search = value.get("unqualified-search-registries", search)
+        mode = value.get("short-name-mode", mode)
     if aliases.get(found.path):
         target = _alias(found.path, aliases[found.path])
         return [normal(Reference(target.registry, target.path, found.tag, found.digest))]
+    if mode == "enforcing" and len(search) > 1:
+        names = ", ".join(str(found.at(registry)) for registry in search)
+        hint = "registries.conf has short-name-mode enforcing: write the whole name, or give it an alias there"
+        raise UsageError(f"{text} may be {names}", hint=hint)
     return [normal(found.at(registry)) for registry in search or [DEFAULT_REGISTRY]]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from orca.errors import ImageError, UsageError
-from orca.tools.command import STDERR_KEPT, Command, Process, Runner, drain, failure, pipe
+from orca.tools.command import STDERR_KEPT, Command, Process, Runner, drain, failure, pipe, terminal
 
 VARIABLE = "ORCA_MAX_UNPACK"
 FLOOR = 1 << 30
@@ -78,15 +78,38 @@ def inodes(place: Path) -> int:
     return 0
 
 
-def run(runner: Runner, command: Command, excess: Callable[[Process], bool], *, step: int | None) -> bool:
+def run(
+    runner: Runner,
+    command: Command,
+    excess: Callable[[Process], bool],
+    *,
+    step: int | None,
+    shown: Callable[[bytes], None] | None = None,
+) -> bool:
     """Run a command to its end; `excess` is asked again and again whether it is too much already.
 
+    With `shown`, its standard output is a terminal if there can be one, and what it writes there goes to `shown`.
     Returns False when it was, and the command was killed for it. Raises ToolError.
     """
     over, done = threading.Event(), threading.Event()
     said = bytearray()
-    with pipe() as (said_r, said_w), runner.running(command, step=step, stderr=said_w) as process:
+    with contextlib.ExitStack() as stack:
+        said_r, said_w = stack.enter_context(pipe())
+        streams, screen = {said_r: "stderr"}, None
+        if shown is not None:
+            with contextlib.suppress(OSError):  # no terminals are left, or /dev/pts is not there
+                ours, screen = stack.enter_context(terminal())
+                streams[ours] = "stdout"
+        process = stack.enter_context(runner.running(command, step=step, stdout=screen, stderr=said_w))
         said_w.close()
+        if screen is not None:
+            screen.close()
+
+        def take(data: bytes, stream: str) -> None:
+            if stream == "stderr":
+                said.extend(data[: STDERR_KEPT - len(said)])
+            elif shown is not None:
+                shown(data)
 
         def look() -> None:
             while not done.wait(PERIOD):
@@ -98,7 +121,7 @@ def run(runner: Runner, command: Command, excess: Callable[[Process], bool], *, 
         thread = threading.Thread(target=look, name="bounds", daemon=True)
         thread.start()
         try:
-            drain({said_r: "stderr"}, lambda data, _: said.extend(data[: STDERR_KEPT - len(said)]))
+            drain(streams, take)
             code = process.wait()
         finally:
             done.set()

@@ -8,6 +8,7 @@ comes wholly from the cache starts none.
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import re
@@ -371,11 +372,33 @@ def drain(streams: dict[IO[bytes], str], take: Callable[[bytes, str], None]) -> 
             selector.register(stream, selectors.EVENT_READ, name)
         while selector.get_map():
             for key, _ in selector.select():
-                data = os.read(key.fd, CHUNK)
+                data = _read(key.fd)
                 if data:
                     take(data, key.data)
                 else:
                     selector.unregister(key.fileobj)
+
+
+def _read(fd: int) -> bytes:
+    try:
+        return os.read(fd, CHUNK)
+    except OSError as error:
+        if error.errno == errno.EIO:  # how a terminal says that nobody has its other side any more
+            return b""
+        raise
+
+
+@contextlib.contextmanager
+def terminal(columns: int = 120) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    """A terminal as tools want one for their progress bars (our side, theirs). Raises OSError where there is none."""
+    import fcntl
+    import struct
+    import termios
+
+    ours, theirs = os.openpty()
+    with open(ours, "rb", buffering=0) as read, open(theirs, "wb", buffering=0) as write:
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 200, columns, 0, 0))
+        yield read, write
 
 
 def _keep_end(stream: IO[bytes], said: bytearray) -> None:

@@ -18,7 +18,7 @@ def words(*arguments: str, overrides: tuple[str, ...] = ()) -> tuple[str, ...]:
 
 def _environment() -> tuple[tuple[str, str], ...]:
     """An ordinary user's credentials, named: a closed /run/containers is an error to skopeo, not an absence."""
-    return (("REGISTRY_AUTH_FILE", os.environ.get("REGISTRY_AUTH_FILE") or credentials()),) if os.getuid() else ()
+    return (("REGISTRY_AUTH_FILE", authfile()),) if os.getuid() else ()
 
 
 def credentials() -> str:
@@ -50,9 +50,38 @@ def inspect_config(source: str, *options: str, overrides: tuple[str, ...] = ()) 
     )
 
 
-def list_tags(repository: str, *options: str) -> Command:
+def list_tags(repository: str, *options: str, why: str = "ask which steps the shared cache has") -> Command:
     """All tags of a repository, as JSON."""
-    return Command(words("list-tags", *options, repository), "ask which steps the shared cache has", _environment())
+    return Command(words("list-tags", *options, repository), why, _environment())
+
+
+def login(registry: str, user: str, *options: str) -> Command:
+    """Try credentials and keep them; the password comes from standard input."""
+    line = words("login", f"--username={user}", "--password-stdin", *options, registry)
+    return Command(line, "try the credentials, and keep them where skopeo, podman and buildah look", _kept())
+
+
+def get_login(registry: str, *options: str) -> Command:
+    """Print who is logged in to a registry."""
+    return Command(words("login", "--get-login", *options, registry), "ask who is logged in", _environment())
+
+
+def logout(registry: str | None, *options: str) -> Command:
+    """Forget credentials; those of all registries without one."""
+    which = "--all" if registry is None else registry
+    return Command(words("logout", *options, which), "forget the credentials", _kept())
+
+
+def _kept() -> tuple[tuple[str, str], ...]:
+    """Where credentials are written: as skopeo does by itself, unless it would try a directory that is root's."""
+    if not os.getuid() or "XDG_RUNTIME_DIR" in os.environ or "REGISTRY_AUTH_FILE" in os.environ:
+        return ()
+    return (("REGISTRY_AUTH_FILE", credentials()),)
+
+
+def authfile() -> str:
+    """The file with our credentials, by the variable that names one or by where it is."""
+    return os.environ.get("REGISTRY_AUTH_FILE") or credentials()
 
 
 def copy(source: str, destination: str, *options: str, why: str, overrides: tuple[str, ...] = ()) -> Command:

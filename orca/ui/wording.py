@@ -46,10 +46,11 @@ def _of(step: int, steps: int, *, aligned: bool) -> str:
 
 
 def amount(event: events.Progress) -> str:
-    """How far it is: "1.0 MB of 12.3 MB", "17 of 20 files"."""
+    """How far it is: "1.0 MB of 12.3 MB, 2.1 MB/s", "17 of 20 files"."""
     if event.unit == "B":
         done = human.size(event.done)
-        return done if event.total is None else f"{done} of {human.size(event.total)}"
+        rate = "" if event.rate is None else f", {human.size(event.rate)}/s"
+        return (done if event.total is None else f"{done} of {human.size(event.total)}") + rate
     total = "" if event.total is None else f" of {event.total}"
     return f"{event.done}{total} {visible(event.unit)}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from pathlib import Path
 
 from support.images import Layout
 from support.proc import Failed, free_port, run, start, stop
+
+PASSWORD_FILE = "u:$2b$05$5NI8bAOhDBwuSCtg.cFtP.FkRy2IhQKaIgBMjWeP7tRjJeCCWNB4W\n"
+"""Of user u, whose password is p."""
 
 
 @dataclass(frozen=True)
@@ -64,16 +68,21 @@ class Registry:
 
 
 @contextlib.contextmanager
-def serve(root: Path) -> Iterator[Registry]:
-    """A registry that keeps its things in `root`, until the block is left or we die."""
+def serve(root: Path, passwords: str | None = None) -> Iterator[Registry]:
+    """A registry that keeps its things in `root`, until the block is left or we die.
+
+    With `passwords`, the text of an htpasswd file with bcrypt, it answers only those who are in it.
+    """
     root.mkdir(parents=True, exist_ok=True)
     port = free_port()
     config = root / "config.yml"
+    (root / "users").write_text(passwords or "")
+    auth = f"auth: {{htpasswd: {{realm: x, path: {root / 'users'}}}}}\n" if passwords else ""
     config.write_text(
         "version: 0.1\n"
         "log: {level: warn, accesslog: {disabled: true}}\n"
         f"storage:\n  filesystem: {{rootdirectory: {root / 'data'}}}\n  delete: {{enabled: true}}\n"
-        f"http: {{addr: '127.0.0.1:{port}'}}\n"
+        f"http: {{addr: '127.0.0.1:{port}'}}\n{auth}"
     )
     process = start(["docker-registry", "serve", config], log=root / "log")
     registry = Registry(f"127.0.0.1:{port}", root, process)
@@ -91,6 +100,9 @@ def _wait_until_up(registry: Registry) -> None:
             opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
             opener.open(f"http://{registry.address}/v2/", timeout=5).close()
             return
+        except urllib.error.HTTPError as e:
+            e.close()
+            return  # it wants a password
         except OSError as e:
             if registry.process.poll() is not None or time.monotonic() > deadline:
                 said = (registry.root / "log").read_text(errors="replace")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 import time
 
@@ -115,3 +116,19 @@ def test_no_name_takes_long(text: str) -> None:
     with pytest.raises(UsageError):
         reference.parse(text)
     assert time.perf_counter() - begun < 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [("a.example:0/x", "0 is no port"), ("a.example:65536/x", "no port"),
+     (f"a.example:{'9' * 900}/x", "no port|at most"),
+     ("a.example/" + "x" * 246, "at most 255"), ("[::1]:70000/x", "no port")],
+)  # fmt: skip
+def test_what_no_registry_takes(text: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        reference.parse(text)
+    assert re.search(hint, caught.value.hint or "")
+
+
+def test_the_longest_name() -> None:
+    assert reference.parse("a.example:65535/" + "x" * 239).path == "x" * 239

@@ -47,7 +47,7 @@ def log(text: str, level: str = "fatal") -> str:
         (log("dial tcp: lookup r.example: Temporary failure in name resolution"),
          "the registry's name cannot be resolved", "DNS"),
         (log("unable to retrieve auth token: invalid username/password: unauthorized"),
-         "the registry refuses access", "skopeo login"),
+         "the registry refuses access", "orca login"),
         (log("reading manifest 1 in r.example/x: authentication required"), "the registry refuses access", "login"),
         (log("toomanyrequests: You have reached your pull rate limit."), "the registry allows no more", "wait"),
         (log('pinging container registry localhost:5000: Get \\"https://localhost:5000/v2/\\": http: server gave HTTP '
