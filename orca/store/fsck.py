@@ -22,7 +22,7 @@ from typing import Any
 from orca.errors import ImageError, OrcaError, StoreError
 from orca.oci import image
 from orca.oci.image import Descriptor
-from orca.store import contents, files, gc
+from orca.store import contents, files, gc, sessions
 from orca.store.layout import Image
 from orca.store.ostree import OstreeStore
 from orca.store.store import StepRecord, Store, base_snapshot
@@ -61,7 +61,7 @@ class Finding:
                 "repairable": self.repairable}  # fmt: skip
 
 
-KINDS = ("index", "image", "blob", "step", "snapshot", "cache", "build", "scratch")
+KINDS = ("index", "image", "session", "blob", "step", "snapshot", "cache", "build", "scratch")
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,7 @@ class Check:
         tags = self._index()
         reach = gc.Reach(self.store.images)
         images = [found for name, descriptor in tags.items() for found in self._image(name, descriptor, reach)]
+        self._sessions(reach)
         records = list(self._steps(reach))
         for record in records:
             with contextlib.suppress(OrcaError):
@@ -205,6 +206,26 @@ class Check:
             return
         self._count("images", len(made))
         yield from made
+
+    def _sessions(self, reach: gc.Reach) -> None:
+        """Scripted builds can be read, and the image after each step is there."""
+        for name in sessions.names(self.store):
+            self._count("sessions")
+            remedy = f"orca undo {name} goes back to before it; orca abandon {name} gives it up"
+            try:
+                found = sessions.find(self.store, name)
+            except StoreError as error:
+                self._found("session", name, error.message, error.hint or remedy)
+                continue
+            for number, step in enumerate(found.steps if found else (), 1):
+                if not self._whole(step.manifest, reach):
+                    problem = f"the image after step {number} is damaged, or something of it is missing"
+                    self._found("session", name, problem, remedy)
+                    break
+
+    def _whole(self, manifest: Descriptor, reach: gc.Reach) -> bool:
+        """Is all of an image there, and nothing of it damaged as far as is known?"""
+        return not self.bad & reach.below(manifest.digest) and self.store.complete(manifest)
 
     # -- steps and snapshots
 
@@ -361,7 +382,7 @@ class Check:
 def leftovers(store: Store) -> list[Path]:
     """What killed processes left: scratch directories, files half written. The caller holds `Store.alone()`."""
     found = [path for path in store.images.blobs.iterdir() if not _HEX.fullmatch(path.name)]
-    for pattern in ("images/.*", "steps/*/.*", "chains/.*", "cache/.*", "builds/*/.*", "work/*"):
+    for pattern in ("images/.*", "steps/*/.*", "chains/.*", "sessions/.*", "cache/.*", "builds/*/.*", "work/*"):
         found += store.root.glob(pattern)
     return sorted(found)
 

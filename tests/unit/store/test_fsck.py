@@ -15,7 +15,7 @@ from orca.cli import fsck as command
 from orca.errors import StoreError
 from orca.oci import image
 from orca.oci.image import ImageConfig
-from orca.store import contents, files, fsck
+from orca.store import contents, files, fsck, sessions
 from orca.store.layout import Image
 from orca.store.store import StepRecord, base_snapshot
 
@@ -185,6 +185,22 @@ def test_what_is_broken_is_found_and_what_can_be_made_again_is_dropped(maker: Ma
         assert any(words in problem for other, _, problem in there if other == kind), there
     assert (repaired(maker) == []) is mended
     assert list(maker.store.tags()) == [NAME]
+
+
+def test_scripted_builds(maker: Maker, whole: Image) -> None:
+    other = real(maker, {"more": b"1"}, name="")
+    step_ = sessions.Done("FROM x", "k", other.descriptor, {})
+    sessions.put(maker.store, sessions.Session("mine", "linux/amd64", 0.0, 0, (step_,)))
+    assert check(maker).findings == ()
+    assert check(maker).checked["sessions"] == 1
+    flip(layer(maker, other))
+    assert [(kind, where) for kind, where, _ in found(maker)] == [("session", "mine"),
+                                                                  ("blob", layer(maker, other).name)]  # fmt: skip
+    assert [kind for kind, _, _ in repaired(maker)] == ["session"]
+    (maker.store.root / "sessions" / "mine").write_text("{")
+    (finding,) = check(maker).findings
+    assert (finding.kind, finding.repairable) == ("session", False)
+    assert "orca abandon mine" in finding.remedy
 
 
 def test_the_last_line_of_a_killed_build_may_be_cut_off(maker: Maker, whole: Image) -> None:

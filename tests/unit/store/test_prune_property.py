@@ -15,10 +15,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from support.stores import Maker
 
 from orca.oci.image import Descriptor
-from orca.store import fsck, gc
+from orca.store import fsck, gc, sessions
 from orca.store.store import StepRecord, Store, base_snapshot
 
 NAMES = st.sampled_from([f"localhost/{name}:latest" for name in "abcd"])
+SESSIONS = st.sampled_from(["one", "two"])
 CHAINS = st.lists(st.sampled_from("uvwxyz"), min_size=1, max_size=4)
 
 
@@ -40,6 +41,7 @@ class Pruning(RuleBasedStateMachine):
         self.steps: dict[str, tuple[str, str]] = {}  # key: the manifest after the step, its snapshot
         self.bases: dict[str, set[str]] = {}  # what a manifest or an index would be unpacked to
         self.unpacked: set[str] = set()
+        self.sessions: dict[str, str] = {}
 
     def teardown(self) -> None:
         shutil.rmtree(self.top)
@@ -106,6 +108,20 @@ class Pruning(RuleBasedStateMachine):
                       and not self.store.images.entries(found))  # fmt: skip
 
     @precondition(lambda self: self._single())
+    @rule(data=st.data(), name=SESSIONS)
+    def begin(self, data: st.DataObject, name: str) -> None:
+        """A scripted build begins with an image, which may lose its name then."""
+        found = self.tags[data.draw(st.sampled_from(self._single()))]
+        step = sessions.Done("FROM x", "k", found, {})
+        sessions.put(self.store, sessions.Session(name, "linux/amd64", 0.0, 0, (step,)))
+        self.sessions[name] = found.digest
+
+    @rule(name=SESSIONS)
+    def abandon(self, name: str) -> None:
+        assert sessions.remove(self.store, name) is (name in self.sessions)
+        self.sessions.pop(name, None)
+
+    @precondition(lambda self: self._single())
     @rule(data=st.data())
     def unpack(self, data: st.DataObject) -> None:
         """An image is unpacked, as the first step on it does."""
@@ -156,7 +172,8 @@ class Pruning(RuleBasedStateMachine):
         assert report.findings == ()
 
     def _roots(self) -> set[str]:
-        return {found.digest for found in self.tags.values()} | {digest for digest, _ in self.steps.values()}
+        steps = {digest for digest, _ in self.steps.values()}
+        return {found.digest for found in self.tags.values()} | steps | set(self.sessions.values())
 
     @invariant()
     def nothing_needed_is_gone(self) -> None:
@@ -167,6 +184,10 @@ class Pruning(RuleBasedStateMachine):
         for found in self.tags.values():
             for image in store.images.all_images(found):
                 store.images.verify(image)
+        for name, digest in self.sessions.items():
+            session = sessions.get(store, name)
+            assert session.last.manifest.digest == digest
+            store.images.verify(store.images.image(session.last.manifest))
         for key, (digest, snapshot) in self.steps.items():
             record = store.step(key)
             assert record is not None
