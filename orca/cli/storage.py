@@ -24,7 +24,12 @@ def wanted(given: argparse.Namespace) -> bool:
 
 def open_store(given: argparse.Namespace) -> Store:
     """The store that is meant. Raises StoreError."""
-    if wanted(given):
+    return open_kind(given.storage)
+
+
+def open_kind(kind: str) -> Store:
+    """The store of one of KINDS. Raises StoreError."""
+    if kind == "ostree":
         from orca.store.ostree import OstreeStore
 
         return OstreeStore.open()

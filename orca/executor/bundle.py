@@ -30,7 +30,7 @@ LINE_LIMIT = 64 * 1024
 LOG_LIMIT = 256 << 20
 """Bytes of a step's log: a RUN that prints for ever shall not fill the disk."""
 MASK = b"*****"
-_FORBIDDEN = re.compile(r"/(proc|sys|dev)(/|$)")
+FORBIDDEN = re.compile(r"/(proc|sys|dev)(/|$)")
 _NOT_FOUND = re.compile(r"executable file not found|no such file or directory")
 _NOT_EXECUTABLE = re.compile(r"permission denied|exec format error")
 
@@ -50,6 +50,7 @@ class Container:
     limits: runtime.Limits = runtime.USUAL
     files: tuple[str, ...] = STUB_FILES
     terminal: bool = False
+    read_only: bool = False
 
 
 def make_stub(
@@ -124,7 +125,7 @@ def working_directory(root: int, path: str, make: Callable[[str], None]) -> str:
         except OSError as error:
             if attempt == 2:
                 raise ImageError(f"the working directory {path} cannot be used: {error.strerror}") from error
-            if _FORBIDDEN.match(posixpath.normpath(path)):
+            if FORBIDDEN.match(posixpath.normpath(path)):
                 raise ImageError(
                     f"the working directory {path} belongs to the container", hint="change WORKDIR"
                 ) from error
@@ -136,7 +137,7 @@ def working_directory(root: int, path: str, make: Callable[[str], None]) -> str:
         finally:
             os.close(fd)
         break
-    if _FORBIDDEN.match(real):
+    if FORBIDDEN.match(real):
         raise ImageError(f"the working directory {path} leads to {real}", hint="change WORKDIR")
     return real
 
@@ -208,11 +209,12 @@ class Bundle:
     container: Container
     command: Command
     log: Path
+    name: str = ""
+    state: Path = Path()
 
     def check(self, code: int) -> None:
         """Did the command end with `code`, or was it runc that failed? Raises OrcaError for the latter."""
-        if code:
-            _check_runc(self.log, self.container, code)
+        check_runc(self.log, self.container.argv[0], code)
 
 
 def prepare(
@@ -252,11 +254,13 @@ def prepare(
         netns=str(net.netns) if net.netns else None,
         mounts=[*_mounts(container, net, scratch), *container.mounts],
         limits=container.limits,
+        read_only=container.read_only,
     )
     (scratch / "config.json").write_text(json.dumps(config))
     log = scratch / "runc.log"
-    command = runc.run(scratch.parent / "runc", scratch, f"orca-{scratch.name}", log, pid_file=pid_file)
-    return Bundle(container, command, log)
+    state, name = scratch.parent / "runc", f"orca-{scratch.name}"
+    command = runc.run(state, scratch, name, log, pid_file=pid_file)
+    return Bundle(container, command, log, name, state)
 
 
 def run(
@@ -308,8 +312,10 @@ def _mounts(container: Container, net: Network, scratch: Path) -> list[runtime.M
     return mounts
 
 
-def _check_runc(log: Path, container: Container, code: int) -> None:
-    """Was it runc that failed, not the command? Then raise with its own words."""
+def check_runc(log: Path, program: str, code: int, verb: str = "run") -> None:
+    """Was it runc that failed, not the command `program`? Then raise with its own words."""
+    if not code:
+        return
     messages = []
     with contextlib.suppress(OSError, ValueError):
         for line in log.read_text("utf-8", "replace").splitlines():
@@ -319,7 +325,6 @@ def _check_runc(log: Path, container: Container, code: int) -> None:
     if not messages:
         return
     text = messages[-1]
-    program = container.argv[0]
     if "exec" in text and _NOT_FOUND.search(text):
         hint = (
             f"{program} is not in the image; FROM scratch has no shell: use the exec form"
@@ -333,6 +338,4 @@ def _check_runc(log: Path, container: Container, code: int) -> None:
         error = OrcaError(f"{program}: cannot be executed: {text.rsplit(':', 1)[-1].strip()}")
         error.exit_code = 126
         raise error
-    raise ToolError(
-        "runc failed", argv=("runc", "run"), returncode=code, stderr=text, hint="orca doctor tries runc out"
-    )
+    raise ToolError("runc failed", argv=("runc", verb), returncode=code, stderr=text, hint="orca doctor tries runc out")

@@ -68,7 +68,7 @@ def prepared(mounts: Sequence[Mount], work: Work, scratch: Path) -> Iterator[Pre
     result = Prepared()
     with contextlib.ExitStack() as stack:
         for number, volume in enumerate(work.build.options.running.volumes):
-            _volume(volume, work, scratch / f"volume{number}", result, stack)
+            add_volume(volume, work.shop, scratch / f"volume{number}", result, stack, work.number)
         result.caches = _hold_caches(mounts, work.shop, stack)
         for number, mount in enumerate(mounts):
             place = scratch / f"mount{number}"
@@ -76,7 +76,8 @@ def prepared(mounts: Sequence[Mount], work: Work, scratch: Path) -> Iterator[Pre
         yield result
 
 
-def _add(result: Prepared, mount: Mount, source: Path, *, directory: bool, read_only: bool) -> None:
+def add(result: Prepared, mount: Mount, source: Path, *, directory: bool, read_only: bool) -> None:
+    """Have `source` mounted where `mount` says."""
     # rro: also what is mounted below the source.
     options = (*_BIND, "ro", "rro") if read_only else (*_BIND, "rw")
     result.mounts.append(runtime.Mount(str(source), mount.target, options))
@@ -95,8 +96,8 @@ def _bind(mount: Mount, work: Work, place: Path, result: Prepared, stack: contex
         with kernel.directory(root) as fd:
             source, directory = bound(fd, mount.source or ".", place, stack, what=f"{mount.from_}:{mount.source}")
         if not mount.read_only:
-            source = _scratch_copy(source, directory, work, stack)
-    _add(result, mount, source, directory=directory, read_only=mount.read_only)
+            source = _scratch_copy(source, directory, work.shop, stack, work.number)
+    add(result, mount, source, directory=directory, read_only=mount.read_only)
 
 
 def _from_context(mount: Mount, work: Work, place: Path, stack: contextlib.ExitStack) -> tuple[Path, bool]:
@@ -155,9 +156,9 @@ def bound(root: int, source: str, place: Path, stack: contextlib.ExitStack, *, w
         os.close(fd)
 
 
-def _scratch_copy(source: Path, directory: bool, work: Work, stack: contextlib.ExitStack) -> Path:
+def _scratch_copy(source: Path, directory: bool, shop: Workshop, stack: contextlib.ExitStack, step: int | None) -> Path:
     """Something writable over `source` whose changes are thrown away."""
-    scratch = work.shop.directory("rw")
+    scratch = shop.directory("rw")
     stack.callback(files.remove_tree, scratch)
     if not directory:
         copy = scratch / "file"
@@ -168,26 +169,29 @@ def _scratch_copy(source: Path, directory: bool, work: Work, stack: contextlib.E
         return copy
     for name in ("fs", "work"):
         (scratch / name).mkdir()
-    root = work.shop.volatile_directory("rw")
-    mounted = work.shop.mounter.overlay([source], scratch / "fs", scratch / "work", root, work.number)
+    root = shop.volatile_directory("rw")
+    mounted = shop.mounter.overlay([source], scratch / "fs", scratch / "work", root, step)
     return stack.enter_context(mounted).root
 
 
 # -- --volume, --device
 
 
-def _volume(volume: Volume, work: Work, place: Path, result: Prepared, stack: contextlib.ExitStack) -> None:
+def add_volume(
+    volume: Volume, shop: Workshop, place: Path, result: Prepared, stack: contextlib.ExitStack, step: int | None = None
+) -> None:
+    """Bind a directory or file of this machine to `place`, and have it mounted from there. Raises OrcaError."""
     if volume.device:  # goes to the container's own /dev, not to a place in the image
         result.devices.append(runtime.Mount(volume.source, volume.target, ("bind", "rw", "nosuid", "noexec")))
         return
     with kernel.directory(Path("/")) as fd:
         source, directory = bound(fd, volume.source, place, stack, what=volume.source)
     if volume.access == "O":
-        source = _scratch_copy(source, directory, work, stack)
+        source = _scratch_copy(source, directory, shop, stack, step)
     else:
         result.lasting[str(source)] = Path(volume.source)
     mount = Mount("bind", volume.target)
-    _add(result, mount, source, directory=directory, read_only=volume.access == "ro")
+    add(result, mount, source, directory=directory, read_only=volume.access == "ro")
 
 
 # -- cache
@@ -210,7 +214,7 @@ def _cache(mount: Mount, work: Work, place: Path, result: Prepared, stack: conte
             os.close(target.open_directory(inner))
         source, _ = bound(fd, inner or ".", place, stack, what=mount.source or mount.id)
     result.lasting[str(source)] = root / inner
-    _add(result, mount, source, directory=True, read_only=mount.read_only)
+    add(result, mount, source, directory=True, read_only=mount.read_only)
 
 
 def _hold_caches(mounts: Sequence[Mount], shop: Workshop, stack: contextlib.ExitStack) -> dict[str, Path]:
@@ -292,7 +296,7 @@ def _secret(mount: Mount, work: Work, place: Path, result: Prepared, stack: cont
             os.fchown(fd, mount.uid, mount.gid)
             os.fchmod(fd, 0o400 if mount.mode is None else mount.mode)
         result.private.add(str(place))
-        _add(result, mount, place, directory=False, read_only=True)
+        add(result, mount, place, directory=False, read_only=True)
 
 
 def _ssh(mount: Mount, work: Work, place: Path, result: Prepared, stack: contextlib.ExitStack) -> None:
@@ -308,7 +312,7 @@ def _ssh(mount: Mount, work: Work, place: Path, result: Prepared, stack: context
     owner = (mount.uid, mount.gid)
     stack.enter_context(agent.forwarded(socket, place, owner, 0o600 if mount.mode is None else mount.mode))
     result.private.add(str(place))
-    _add(result, Mount("ssh", target), place, directory=False, read_only=False)
+    add(result, Mount("ssh", target), place, directory=False, read_only=False)
     result.environment["SSH_AUTH_SOCK"] = target
 
 

@@ -17,7 +17,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,53 @@ def parse_port(text: str) -> Port:
     if protocol not in ("tcp", "udp"):
         raise UsageError(f"bad port {text!r}", hint="the protocol is tcp or udp")
     return Port(_address(match["address"], text), host, container, protocol)
+
+
+_PORTS = re.compile(
+    r"(?:(?P<address>\[[^\]]*\]|[^:/\[\]]*):)??(?:(?P<host>[0-9]{0,5}(?:-[0-9]{1,5})?):)?"
+    r"(?P<container>[0-9]{1,5}(?:-[0-9]{1,5})?)(?:/(?P<protocol>\w+))?"
+)
+
+
+def parse_ports(text: str) -> tuple[Port, ...]:
+    """What --publish takes: `[[IP:]HOST:]CONTAINER[/tcp|udp]`, where HOST and CONTAINER may be ranges (8000-8010).
+
+    Without HOST the port of this machine is 0: any that is free. Raises UsageError.
+    """
+    match = _PORTS.fullmatch(text)
+    hint = "write [[IP:]HOST:]CONTAINER[/tcp|udp], as in 8080:80 or 8000-8010:80-90"
+    if match is None:
+        raise UsageError(f"bad port {text[:80]!r}", hint=hint)
+    inner = _range(match["container"], text)
+    outer = _range(match["host"], text) if match["host"] else range(0)
+    protocol = match["protocol"] or "tcp"
+    if protocol not in ("tcp", "udp"):
+        raise UsageError(f"bad port {text!r}", hint="the protocol is tcp or udp")
+    if outer and len(outer) != len(inner):
+        raise UsageError(f"bad port {text!r}", hint="both ranges must be as long")
+    address = _address(match["address"], text)
+    return tuple(Port(address, outer[number] if outer else 0, port, protocol) for number, port in enumerate(inner))
+
+
+def _range(word: str, text: str) -> range:
+    first, _, last = word.partition("-")
+    found = range(int(first or 0), int(last or first or 0) + 1)
+    if not (found and found[0] > 0 and found[-1] < 65536):
+        raise UsageError(f"bad port {text!r}", hint="ports go from 1 to 65535, and ranges upwards")
+    return found
+
+
+def free_port(port: Port) -> Port:
+    """The port itself, or one that is free for one that does not say which. Raises OrcaError."""
+    if port.host:
+        return port
+    kind = socket.SOCK_STREAM if port.protocol == "tcp" else socket.SOCK_DGRAM
+    try:
+        with socket.socket(socket.AF_INET, kind) as test:
+            test.bind((port.address, 0))
+            return replace(port, host=test.getsockname()[1])
+    except OSError as error:
+        raise OrcaError(f"cannot publish at {port.address}: {error.strerror}") from error
 
 
 def _address(word: str | None, text: str) -> str:

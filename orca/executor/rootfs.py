@@ -97,20 +97,29 @@ class Workshop:
 
 
 @contextlib.contextmanager
-def workshop(store: Store, runner: Runner) -> Iterator[Workshop]:
-    """A scratch directory of the store with a tmpfs in it and a mounter; all gone at the end.
+def workshop(store: Store, runner: Runner, place: Path | None = None) -> Iterator[Workshop]:
+    """A scratch directory of the store (or `place`) with a tmpfs in it and a mounter; all gone at the end.
 
     Bundles, mount points and runc's state lie on the tmpfs: in memory, seen by nobody outside the sandbox.
     """
     store.sweep()
     with contextlib.ExitStack() as stack:
-        scratch = stack.enter_context(store.scratch())
+        scratch = stack.enter_context(store.scratch() if place is None else _made(place))
         volatile = scratch / "volatile"
         volatile.mkdir()
         kernel.mount("tmpfs", volatile, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0755")
         stack.callback(kernel.detach, volatile)
         mounter = stack.enter_context(Mounter(store.root / "snapshots", runner))
         yield Workshop(store, runner, mounter, scratch, volatile)
+
+
+@contextlib.contextmanager
+def _made(place: Path) -> Iterator[Path]:
+    place.mkdir(mode=0o700)
+    try:
+        yield place
+    finally:
+        files.remove_tree(place)
 
 
 def unpack_layers(image: Image, root: Path, layout: Layout, runner: Runner, step: int | None) -> None:
@@ -245,20 +254,27 @@ class RootFs:
         stub: bool = False,
         points: Sequence[bundle.Located] = (),
         names: Sequence[str] = bundle.STUB_FILES,
+        place: Path | None = None,
     ) -> Iterator[tuple[Mounted, Upper]]:
         """Mount the stack with a new upper directory; with `stub`, a container's mount points lie between.
 
-        `names` are the files of /etc that are the container's, not the layer's.
+        `names` are the files of /etc that are the container's, not the layer's. With `place`, the upper directory
+        is there, stays there, and may be one of before.
         """
-        upper = Upper(self.shop.directory("step"), os.urandom(6).hex())
-        upper.fs.mkdir(mode=0o755)
+        upper = Upper(place or self.shop.directory("step"), os.urandom(6).hex())
+        new = not upper.fs.is_dir()
+        if new:
+            upper.fs.mkdir(mode=0o755)
+        # A volatile mount leaves a mark here that forbids the next one.
+        files.remove_tree(upper.place / "work")
         (upper.place / "work").mkdir()
         merged = self.shop.volatile_directory("root")
         try:
             with contextlib.ExitStack() as stack:
                 with self.shop.moving:
                     lowers = self.lowers()
-                    overlay.copy_attributes(self._root_of(lowers).stat(), upper.fs)
+                    if new:
+                        overlay.copy_attributes(self._root_of(lowers).stat(), upper.fs)
                     if stub:
                         place = self.shop.volatile_directory("stub") / "fs"
                         lowers = [bundle.make_stub(place, lowers, points, names), *lowers]
@@ -268,7 +284,8 @@ class RootFs:
                     upper = replace(upper, name=f"{FUSE}{upper.name}", named_whiteouts=True)
                 yield mounted, upper
         except BaseException:
-            files.remove_tree(upper.place)
+            if place is None:
+                files.remove_tree(upper.place)
             raise
 
     @contextlib.contextmanager

@@ -12,6 +12,8 @@ import os
 import pwd
 import signal
 import sys
+import termios
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -28,6 +30,8 @@ FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # The pid of this process once it is in its sandbox; a child of it is another process.
 _inside: list[int] = []
+# What that pid is outside.
+_outside: list[int] = []
 
 
 @dataclass(frozen=True)
@@ -124,12 +128,12 @@ def catch_signals() -> None:
         signal.signal(number, stop)
 
 
-def enter(runner: Runner) -> None:
+def enter(runner: Runner, *, detached: bool = False) -> None:
     """Move this process into the sandbox; returns inside, as root and pid 1 there.
 
-    The process that called stays behind only to pass on signals and the exit code. Call it from the
-    main thread, before any other thread is started; inside it does nothing. Raises OrcaError when namespaces are not
-    to be had.
+    The process that called stays behind only to pass on signals and the exit code; with `detached` it lets go of
+    its standard streams. Call it from the main thread, before any other thread is started; inside it does nothing.
+    Raises OrcaError when namespaces are not to be had.
     """
     if inside():
         return
@@ -145,14 +149,23 @@ def enter(runner: Runner) -> None:
     if middle == 0:
         os.close(ready_r)
         os.close(mapped_w)
-        _become_sandbox(ready_w, mapped_r)
+        _become_sandbox(ready_w, mapped_r, detached=detached)
         return
     os.close(ready_w)
     os.close(mapped_r)
-    _stay_behind(middle, ready_r, mapped_w, runner)
+    _stay_behind(middle, ready_r, mapped_w, runner, detached=detached)
 
 
-def _stay_behind(middle: int, ready: int, mapped: int, runner: Runner) -> NoReturn:
+def let_go_of_streams() -> None:
+    """Have /dev/null for standard streams."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    if null > 2:
+        os.close(null)
+
+
+def _stay_behind(middle: int, ready: int, mapped: int, runner: Runner, *, detached: bool) -> NoReturn:
     """The outer process: write the id maps, pass on signals, end as the sandbox ends."""
     word = os.read(ready, 256)
     if not word.startswith(b"ready"):
@@ -174,6 +187,8 @@ def _stay_behind(middle: int, ready: int, mapped: int, runner: Runner) -> NoRetu
         raise
     os.write(mapped, b"1")
     inner = int(os.read(ready, 32) or b"0")
+    if detached:
+        let_go_of_streams()
     for number in FORWARDED:
         signal.signal(number, lambda received, _: _pass_on(inner, received))
     _, status = os.waitpid(middle, 0)
@@ -186,7 +201,7 @@ def _pass_on(pid: int, number: int) -> None:
             os.kill(pid, number)
 
 
-def _become_sandbox(ready: int, mapped: int) -> None:
+def _become_sandbox(ready: int, mapped: int, *, detached: bool) -> None:
     """The middle process makes the namespaces and waits; its child, pid 1, returns from here."""
     parent = os.getppid()
     try:
@@ -211,10 +226,13 @@ def _become_sandbox(ready: int, mapped: int) -> None:
         os.close(ready)
         for number in FORWARDED:
             signal.signal(number, signal.SIG_IGN)
+        if detached:
+            let_go_of_streams()
         _, status = os.waitpid(inner, 0)
         os._exit(os.waitstatus_to_exitcode(status) & 255)
     os.close(ready)
     _inside[:] = [os.getpid()]
+    _outside[:] = [int(os.readlink("/proc/self"))]  # the old /proc counts as those outside do
     kernel.die_with_parent()
     catch_signals()
     kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
@@ -245,3 +263,75 @@ def _protect_kernel() -> None:
 def inside() -> bool:
     """Is this process pid 1 of a sandbox that `enter` made? (Of a container, orca may be pid 1 anyway.)"""
     return _inside == [os.getpid()]
+
+
+def outside_pid() -> int:
+    """The pid that this process, the first of its sandbox, has outside."""
+    return _outside[0]
+
+
+PASSED_ON = (*FORWARDED, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH)
+
+
+def join(pid: int, there: Callable[[], bool], *, terminal: bool = False) -> None:
+    """Move this process into another orca's sandbox, whose first process is `pid`; returns inside, as root there.
+
+    `there` says whether that sandbox still exists: asked once nobody else can get the pid any more. The process that
+    called stays behind to pass on signals and the exit code; with `terminal`, also to leave the terminal as it was.
+    Raises OrcaError.
+    """
+    gone = OrcaError("the container has ended")
+    try:
+        handle = os.pidfd_open(pid)
+    except OSError as error:
+        raise gone from error
+    if not there():
+        raise gone
+    sys.stdout.flush()
+    sys.stderr.flush()
+    middle = os.fork()
+    if middle == 0:
+        _go_in(handle)
+        return
+    os.close(handle)
+    # Not by whom is inside: a process group in the background would be stopped for it.
+    settings = termios.tcgetattr(0) if terminal else None
+    code = _pass_all_on(middle)
+    if settings is not None:
+        with contextlib.suppress(termios.error):
+            termios.tcsetattr(0, termios.TCSADRAIN, settings)
+    os._exit(code)
+
+
+def _go_in(handle: int) -> None:
+    """The middle process goes in but for its pid, and waits; its child returns from here.
+
+    It has a process group of its own: of what the terminal sends, only what the outer one passes on comes here.
+    """
+    parent = os.getppid()
+    os.setpgid(0, 0)
+    kernel.die_with_parent()
+    try:
+        kernel.setns(handle, kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC)
+    except OSError as error:
+        raise OrcaError(f"cannot enter the container's sandbox: {error.strerror}") from error
+    os.close(handle)
+    os.setresgid(0, 0, 0)
+    os.setgroups([])
+    os.setresuid(0, 0, 0)
+    kernel.die_with_parent()
+    if os.getppid() != parent:
+        os._exit(125)
+    inner = os.fork()
+    if inner:
+        os._exit(_pass_all_on(inner))
+    _inside[:] = [os.getpid()]
+    kernel.die_with_parent()
+
+
+def _pass_all_on(child: int) -> int:
+    """Wait for a child and pass signals on to it; returns its exit code."""
+    for number in PASSED_ON:
+        signal.signal(number, lambda received, _: _pass_on(child, received))
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status) & 255

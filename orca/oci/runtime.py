@@ -109,6 +109,7 @@ def config(
     mounts: Sequence[Mount] = (),
     annotations: Mapping[str, str] | None = None,
     limits: Limits = USUAL,
+    read_only: bool = False,
 ) -> dict[str, Any]:
     """A whole config.json. `netns` is the path of a network namespace, None for the surrounding one.
 
@@ -131,7 +132,7 @@ def config(
             "noNewPrivileges": False,
             **_rlimits(limits),
         },
-        "root": {"path": root, "readonly": False},
+        "root": {"path": root, "readonly": read_only},
         "hostname": hostname,
         "mounts": [*_system_mounts(limits, own_network=netns is not None), *(mount.to_json() for mount in mounts)],
         "annotations": dict(annotations or {}),

@@ -136,6 +136,20 @@ def _open_lock(path: Path) -> int | None:
     return None
 
 
+@contextlib.contextmanager
+def released(path: Path) -> Iterator[Callable[[], None]]:
+    """Hold the lock file `path` with others, until the block ends or what is yielded is called."""
+    fd = _open_lock(path)
+    if fd is None:
+        yield lambda: None
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH)
+        yield lambda: fcntl.flock(fd, fcntl.LOCK_UN)
+    finally:
+        os.close(fd)
+
+
 def _wait_for(fd: int, kind: int, patience: Callable[[], None]) -> None:
     while True:
         try:

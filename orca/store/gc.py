@@ -17,7 +17,7 @@ from typing import Any
 
 from orca.errors import ImageError, OrcaError, StoreError
 from orca.oci import image
-from orca.store import files, sessions
+from orca.store import containers, files, sessions
 from orca.store.layout import Layout
 from orca.store.store import StepRecord, Store, base_snapshot
 
@@ -119,6 +119,9 @@ def find(store: Store, *, everything: bool = False) -> Garbage:
     for record in kept:
         needed |= reach.below(record.manifest.digest) | ({record.layer.digest} if record.layer else set())
     snapshots = set() if everything else {*_snapshots_of(store, kept), *_bases(store)}
+    for entry in containers.listing(store, "oci"):
+        snapshots |= {*entry.config.snapshots}
+        needed |= {digest for root in _of_container(entry) for digest in reach.below(root)}
     items += _blobs(store.images, needed)
     items += _trees("chains", store.root / "chains", {digest.removeprefix("sha256:") for digest in needed})
     items += _trees("snapshots", store.root / "snapshots", snapshots)
@@ -182,6 +185,13 @@ def _of_sessions(store: Store) -> Iterator[str]:
     for name in sessions.names(store):
         if (session := sessions.find(store, name)) is not None:
             yield from (step.manifest.digest for step in session.steps)
+
+
+def _of_container(entry: containers.Entry) -> list[str]:
+    """The image of a container, which runs or may be started again."""
+    with contextlib.suppress(ImageError):
+        return [image.check_digest(entry.config.manifest)]
+    return []
 
 
 def _listed(record: StepRecord) -> Iterator[str]:

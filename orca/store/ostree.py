@@ -20,7 +20,7 @@ from pathlib import Path
 
 from orca.errors import ImageError, OrcaError, StoreError
 from orca.oci.image import Descriptor, check_digest
-from orca.store import files
+from orca.store import containers, files
 from orca.store.layout import Image, Layout
 from orca.store.store import StepRecord, Store, base_snapshot
 from orca.tools import ostree
@@ -127,6 +127,11 @@ def find_garbage(store: OstreeStore) -> Garbage:
             blobs |= {descriptor.digest, found.descriptor.digest, found.manifest.config.digest}
             branches |= {ostree.layer_branch(diff_id) for diff_id in found.config.diff_ids}
             checkouts.add(base_snapshot(found.config.diff_ids))
+    for entry in containers.listing(store, "ostree"):
+        for found in _of_container(store, entry):
+            blobs |= {found.descriptor.digest, found.manifest.config.digest}
+            branches |= {ostree.layer_branch(diff_id) for diff_id in found.config.diff_ids}
+            checkouts |= {*entry.config.snapshots}
     heads = store.repo / "refs/heads" / ostree.PREFIX
     gone = sorted(branch for branch in _branches(heads) if branch not in branches)
     layers = [
@@ -154,6 +159,12 @@ def _branches(heads: Path) -> Iterator[str]:
     with contextlib.suppress(FileNotFoundError):
         for entry in os.scandir(heads):
             yield f"{ostree.PREFIX}/{entry.name}"
+
+
+def _of_container(store: OstreeStore, entry: containers.Entry) -> Iterator[Image]:
+    """The image of a container, which runs or may be started again."""
+    if entry.config.manifest and (found := store.lookup(entry.config.manifest)) is not None:
+        yield from _readable(store, entry.config.image, found[1])
 
 
 def _needed_layer(path: Path, branches: set[str]) -> bool:

@@ -23,7 +23,7 @@ from orca.oci.platform import Platform
 from orca.store import chains, files
 from orca.store.layout import Image, Layout
 
-DIRECTORIES = ("images", "snapshots", "steps", "chains", "sessions", "cache", "builds", "locks", "work")
+DIRECTORIES = ("images", "snapshots", "steps", "chains", "sessions", "cache", "builds", "containers", "locks", "work")
 _KEY = re.compile(r"[0-9a-f]{64}")
 _SHORT_DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{6,64})")
 
@@ -112,10 +112,13 @@ class Store:
     # -- locks
 
     @contextlib.contextmanager
-    def in_use(self) -> Iterator[None]:
-        """Keep collectors away: what this process adds is not yet referenced by anything."""
-        with files.lock(self.root / "locks/use", shared=True):
-            yield
+    def in_use(self) -> Iterator[Callable[[], None]]:
+        """Keep collectors away: what this process adds is not yet referenced by anything.
+
+        Calling what this yields ends that before the block does, in every process that the lock was inherited by.
+        """
+        with files.released(self.root / "locks/use") as release:
+            yield release
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:

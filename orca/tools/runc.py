@@ -23,3 +23,18 @@ def run(state: Path, bundle: Path, container: str, log: Path, *, pid_file: Path 
         ),
         "run the command in a container",
     )  # fmt: skip
+
+
+def exec_(
+    state: Path, container: str, process: Path, log: Path, *, pid_file: Path | None = None, terminal: bool = False
+) -> Command:
+    """Run one more process in a container; the file `process` holds it as the runtime spec's `process` object."""
+    pid = (f"--pid-file={pid_file}",) if pid_file else ()
+    tty = ("--tty",) if terminal else ()
+    return Command(
+        (
+            "runc", "--rootless=true", "--root", str(state), "--log", str(log), "--log-format", "json",
+            "exec", *pid, *tty, "--process", str(process), container,
+        ),
+        "run a command in the running container",
+    )  # fmt: skip

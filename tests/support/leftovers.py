@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # What a store keeps on purpose; everything else in it is scratch: what is in work/, and what nobody knows.
-KEPT = ("images", "snapshots", "steps", "chains", "sessions", "cache", "builds", "locks", "ostree")
+KEPT = ("images", "snapshots", "steps", "chains", "sessions", "cache", "builds", "containers", "locks", "ostree")
 WORK = "work"
 
 
@@ -82,5 +82,5 @@ class Leftovers:
         found: set[str] = set()
         for store in self.top.glob("store-*"):
             strange = [path for path in store.iterdir() if path.name not in (*KEPT, WORK)]
-            found.update(str(path) for path in (*strange, *store.glob(f"{WORK}/**/*")))
+            found.update(str(path) for path in (*strange, *store.glob(f"{WORK}/**/*"), *store.glob("containers/*")))
         return frozenset(found)

@@ -17,14 +17,14 @@ TITLE = "RUN"
 GRANTS = (HOST_NETWORK, INSECURE)
 NETWORKS = ("default", "none", "host")
 # buildah's words for the same.
-_NETWORKS_TOO = {"private": "default", "slirp4netns": "default", "pasta": "default"}
+NETWORKS_TOO = {"private": "default", "slirp4netns": "default", "pasta": "default"}
 # Of --volume: what changes nothing here.
 _VOID = ("z", "Z", "private", "rprivate", "nosuid", "nodev", "exec", "rbind", "bind")
 
 
 def declare(add: Callable[..., Any]) -> None:
     """Add the options to a parser's group."""
-    add("--network", default="default", metavar="MODE", choices=[*NETWORKS, *_NETWORKS_TOO],
+    add("--network", default="default", metavar="MODE", choices=[*NETWORKS, *NETWORKS_TOO],
         help="the network of RUN: default (its own, through slirp4netns), none, host")  # fmt: skip
     add("--allow", action="append", default=[], metavar="GRANT",
         help="let the Dockerfile ask for network.host (RUN --network=host) or security.insecure")  # fmt: skip
@@ -55,15 +55,15 @@ def read(given: argparse.Namespace, environ: Mapping[str, str]) -> Running:
         raise UsageError("--on-error=shell needs a terminal to open a shell on", hint=hint)
     agents, keys = secrets.agents(given.ssh, environ)
     return Running(
-        network=_NETWORKS_TOO.get(given.network, given.network),
-        hosts=_hosts(given),
+        network=NETWORKS_TOO.get(given.network, given.network),
+        hosts=hosts(given),
         secrets=secrets.secrets(given.secret, environ),
         agents=agents,
         keys=keys,
         allowed=_allowed(given.allow),
-        volumes=(*(_volume(word) for word in given.volume), *(_device(word) for word in given.device)),
-        own_files=_own_files(given),
-        dns=_dns(given),
+        volumes=(*(volume(word) for word in given.volume), *(device(word) for word in given.device)),
+        own_files=own_files(given),
+        dns=dns(given),
         limits=limits.read(given),
         groups=limits.groups(given),
         group_parent=given.cgroup_parent,
@@ -81,7 +81,8 @@ def _allowed(words: Sequence[str]) -> frozenset[str]:
     return found
 
 
-def _hosts(given: argparse.Namespace) -> tuple[tuple[str, str], ...]:
+def hosts(given: argparse.Namespace) -> tuple[tuple[str, str], ...]:
+    """--add-host. Raises UsageError."""
     if given.no_hosts and given.add_host:
         raise UsageError("--add-host has no meaning with --no-hosts", hint="give one of them")
     return tuple(_host(word) for word in given.add_host)
@@ -100,12 +101,14 @@ def _host(word: str) -> tuple[str, str]:
     return name, address.strip("[]")
 
 
-def _own_files(given: argparse.Namespace) -> tuple[str, ...]:
+def own_files(given: argparse.Namespace) -> tuple[str, ...]:
+    """The files of /etc that are the image's own."""
     asked = {"resolv.conf": "none" in given.dns, "hosts": given.no_hosts, "hostname": given.no_hostname}
     return tuple(name for name, wanted in asked.items() if wanted)
 
 
-def _dns(given: argparse.Namespace) -> Dns:
+def dns(given: argparse.Namespace) -> Dns:
+    """--dns, --dns-search, --dns-option. Raises UsageError."""
     import ipaddress
 
     if "none" in given.dns:
@@ -125,7 +128,8 @@ def _dns(given: argparse.Namespace) -> Dns:
     return Dns(tuple(servers), tuple(given.dns_search), tuple(given.dns_option))
 
 
-def _volume(word: str) -> Volume:
+def volume(word: str) -> Volume:
+    """SOURCE:TARGET[:OPTIONS]. Raises UsageError."""
     source, _, rest = word.partition(":")
     target, _, flags = rest.partition(":")
     hint = "write SOURCE:TARGET[:ro|rw|O]"
@@ -147,7 +151,8 @@ def _volume(word: str) -> Volume:
     return Volume(os.path.realpath(source), target, access)
 
 
-def _device(word: str) -> Volume:
+def device(word: str) -> Volume:
+    """PATH[:TARGET]. Raises UsageError."""
     source, _, rest = word.partition(":")
     target, _, access = rest.partition(":")
     if (access and set(access) - set("rwm")) or (target and not target.startswith("/dev/")):
