@@ -117,14 +117,12 @@ def _last(lines: Iterator[Line], tail: int | None) -> Iterator[Line]:
         yield from lines
         return
     kept: deque[list[Line]] = deque(maxlen=tail)
-    begun: list[Line] = []
+    begun: dict[str, list[Line]] = {}
     for line in lines:
-        begun.append(line)
+        begun.setdefault(line.stream, []).append(line)
         if line.whole:
-            kept.append(begun)
-            begun = []
-    if begun:
-        kept.append(begun)
+            kept.append(begun.pop(line.stream))
+    kept.extend(begun.values())
     for pieces in kept:
         yield from pieces
 

@@ -115,6 +115,7 @@ def workshop(store: Store, runner: Runner, place: Path | None = None) -> Iterato
 
 @contextlib.contextmanager
 def _made(place: Path) -> Iterator[Path]:
+    files.remove_tree(place)  # of somebody who was killed
     place.mkdir(mode=0o700)
     try:
         yield place
