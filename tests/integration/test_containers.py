@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ import pytest
 from support.images import Layout, busybox_binary
 from support.leftovers import Leftovers
 from support.orca import CHECKOUT, Orca
-from support.proc import free_port
+from support.proc import fetch, free_port
 from support.users import User
 
 FOREVER = "trap 'exit 5' TERM; echo ready; while :; do sleep 0.1; done"
@@ -64,18 +63,6 @@ def box(request: pytest.FixtureRequest, orca: Orca, busybox_layout: Layout, left
     leftovers.assert_none()
 
 
-def fetch(port: int) -> str:
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            with direct.open(f"http://127.0.0.1:{port}/", timeout=5) as answer:
-                return str(answer.read().decode())
-        except OSError:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-
-
 @pytest.mark.network
 def test_the_story_of_the_web_server(box: Box, open_path: Path) -> None:
     """Build it, run -d -p, fetch, stop: as the README tells it."""
@@ -88,7 +75,7 @@ def test_the_story_of_the_web_server(box: Box, open_path: Path) -> None:
     box("build", "-q", "-t", "web", web)
     port = free_port()
     id_ = box("run", "-d", "--name", "web", "-p", f"{port}:8080", "web").out
-    assert "It works" in fetch(port)
+    assert "It works" in fetch(f"http://127.0.0.1:{port}/")
     (row,) = json.loads(box("ps", "--json").stdout)
     assert (row["id"], row["name"], row["status"]) == (id_, "web", "running")
     assert row["ports"] == [f"0.0.0.0:{port}->8080/tcp"]

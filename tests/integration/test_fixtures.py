@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from support.leftovers import Leftovers
 from support.orca import Orca
+from support.proc import fetch, free_port
 from support.registry import RegistryImage
 from support.users import User, myself
 
@@ -57,6 +58,10 @@ def test_seed(
         again = orca("build", "-t", "seed", context, user=who)
         assert again.out == digest
         assert again.stderr.count("CACHED") >= 2
+        port = free_port()
+        id_ = orca("run", "-d", "--rm", "-p", f"{port}:80", "seed", user=who).out
+        assert "SUCCESS" in fetch(f"http://127.0.0.1:{port}/")
+        assert orca("stop", id_, user=who).out == id_
     # mmdebstrap's layer is the base; then COPY, then RUN.
     assert len(contents[0]) == 3
     assert contents[0] == contents[1]

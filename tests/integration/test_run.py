@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ import pytest
 from support.images import Layout
 from support.leftovers import Leftovers
 from support.orca import Orca
-from support.proc import free_port
+from support.proc import fetch, free_port
 from support.registry import RegistryImage
 from support.users import User
 
@@ -130,19 +129,6 @@ def wait_for(orca: Orca, text: str) -> None:
     while not (orca.log.exists() and text in orca.log.read_text()):
         assert time.monotonic() < deadline, orca.log.read_text() if orca.log.exists() else "it said nothing"
         time.sleep(0.02)
-
-
-def fetch(url: str) -> str:
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            with direct.open(url, timeout=5) as answer:
-                return str(answer.read().decode())
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
 
 
 @pytest.mark.network
