@@ -39,7 +39,7 @@ class Config:
     """What a container is made of.
 
     `manifest` and `snapshots` are what the collector must leave alone; they are empty while it is being made.
-    `storage` is the kind of store that the image is in. `request` is for `executor.container` alone, which starts it again by it.
+    `storage` is the kind of store that the image is in. `request` is what `executor.container` starts it again by.
     """
 
     id: str
