@@ -57,6 +57,8 @@ VERBS: dict[str, Verb] = {
     "search":     Verb("search",     "Share",   "list the repositories of a registry"),
     "login":      Verb("login",      "Share",   "keep credentials for a registry"),
     "logout":     Verb("logout",     "Share",   "forget the credentials for a registry"),
+    "save":       Verb("save",       "Share",   "write images into an archive"),
+    "load":       Verb("load",       "Share",   "read images from an archive"),
     "unpack":     Verb("unpack",     "Run",     "write an image's root file system into a directory"),
     "run":        Verb("run",        "Run",     "run a command in a container of an image"),
     "ps":         Verb("ps",         "Containers", "list containers"),
