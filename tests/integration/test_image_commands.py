@@ -61,9 +61,9 @@ def test_what_others_save_and_load(fresh: Kitchen, open_path: Path) -> None:
     old = open_path / "old.tar"
     run("skopeo", "copy", "-q", f"docker-archive:{open_path}/docker.tar", f"docker-archive:{old}:short:1")
     other = {"ORCA_ROOT": str(open_path / "other")}
-    assert fresh.orca("load", env=other, stdin=old.read_bytes()).stdout == "localhost/short:1\n"
-    assert fresh.orca("cat", "short:1", "/b", env=other).stdout == "b\n"
-    found = json.loads(fresh.orca("inspect", "short:1", env=other).stdout)[0]["config"]["rootfs"]
+    assert fresh.orca("load", env=other, stdin=old.read_bytes()).stdout == "docker.io/library/short:1\n"
+    assert fresh.orca("cat", "docker.io/library/short:1", "/b", env=other).stdout == "b\n"
+    found = json.loads(fresh.orca("inspect", "docker.io/library/short:1", env=other).stdout)[0]["config"]["rootfs"]
     assert found == built.image["rootfs"]
 
 
