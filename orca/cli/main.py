@@ -35,6 +35,7 @@ VERBS: dict[str, Verb] = {
     "steps":      Verb("steps",      "Script",  "list scripted builds, or the steps of one"),
     "undo":       Verb("undo",       "Script",  "take back its last steps"),
     "abandon":    Verb("abandon",    "Script",  "end scripted builds"),
+    "shell":      Verb("shell",      "Script",  "a prompt that takes Dockerfile instructions"),
     "dockerfile": Verb("dockerfile", "Script",  "print one as a Dockerfile"),
     "images":     Verb("images",     "Images",  "list the images in the store"),
     "ls":         Verb("images",     "",        "the same as images"),

@@ -16,6 +16,7 @@ from .text import SPACE, Fault, Source, quoted, read
 
 MAX_INSTRUCTIONS = 10_000  # an image has far fewer layers and history entries
 
+_NO_END = "does not end"
 DIRECTIVES = frozenset({"syntax", "escape", "check"})
 _DIRECTIVE = re.compile(rf"#[{SPACE}]*([a-zA-Z][a-zA-Z0-9]*)[{SPACE}]*=[{SPACE}]*([^{SPACE}].*)", re.DOTALL)
 
@@ -54,6 +55,17 @@ def parse_instruction(text: str | bytes, *, name: str, escape: str = "\\") -> In
     if not parsing.instructions:
         raise source.error("no instruction", Span(1, 1))
     return parsing.instructions[0]
+
+
+def unfinished(text: str) -> bool:
+    """Does an instruction go on in the next line: after an escape character, or in a here-document?"""
+    try:
+        parse_instruction(text, name="a line")
+    except DockerfileError as error:
+        if error.message.endswith(_NO_END):
+            return True
+    last = text.rpartition("\n")[2]
+    return last.rstrip(SPACE).endswith("\\") and not last.lstrip(SPACE).startswith("#")
 
 
 def location(dockerfile: Dockerfile, span: Span, column: int = 0) -> Location:
@@ -103,7 +115,7 @@ class _Parsing:
         raw = self.reader.body(word.name, word.strip_tabs)
         if raw is None:
             hint = f"the line that ends it holds {quoted(word.name)} and nothing else"
-            raise Fault(f"the here-document {quoted(word.name)} does not end", at=word.at, hint=hint)
+            raise Fault(f"the here-document {quoted(word.name)} {_NO_END}", at=word.at, hint=hint)
         return Document(word, raw)
 
     def _located(self, fault: Fault, line: LogicalLine) -> DockerfileError:
