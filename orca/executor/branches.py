@@ -6,7 +6,8 @@ have (`.wh..wh.` begins none, so that `ostree checkout --whiteouts` passes over 
 
     .wh..wh..opq            as in the layer: nothing of this directory shows from below
     .wh.NAME                as in the layer: NAME of the layers below is gone
-    .wh..wh..orca           the layer does not speak of this directory, only of what is in it
+    .wh..wh..orca           the layer does not speak of this directory, only of what is in it; with a content: and only
+                            of what is not in it, so that it need not be made
     .wh..wh..orca.N         JSON, a `Mark`: a FIFO, a hard link, or the real name of .wh..wh..orca.N.d
 
 Nothing is extracted: names are resolved in a tree in memory, as if the layer were unpacked into an empty root.
@@ -81,6 +82,11 @@ class Node:
         self.opaque = False
         self.same: tuple[Node, str] | None = None  # of a hard link: the file, and its path
         self.late: str | None = None  # of a hard link into layers below: the path
+
+    @property
+    def speaks(self) -> bool:
+        """Does the layer put anything here, and does not only take away?"""
+        return self.member is not None or any(child.speaks for child in (self.children or {}).values())
 
     @property
     def symlink(self) -> str | None:
@@ -207,7 +213,7 @@ class _Writer:
         self._entry(path or ".", node.member, tarfile.DIRTYPE, mode=0o755)
         marks: list[Mark] = []
         if node.member is None:
-            self._small(path, IMPLIED)
+            self._small(path, IMPLIED, b"" if node.speaks else b"whiteouts")
         if node.opaque:
             self._small(path, OPAQUE)
         for name in sorted(node.whiteouts):

@@ -92,7 +92,10 @@ class _Merge:
             return
         with _opened(name, source) as inner:
             where = posixpath.join(path, new)
-            with self._place(target, new, where, implied=_has(inner, IMPLIED)) as place:
+            implied = _has(inner, IMPLIED)
+            if implied and os.lstat(IMPLIED, dir_fd=inner).st_size and not Target(self.root).is_directory(where):
+                return  # there is nothing that its whiteouts could hide
+            with self._place(target, new, where, implied=implied) as place:
                 self._directory(inner, place, where)
 
     @contextlib.contextmanager
