@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -123,3 +124,104 @@ def test_rm_and_prune(orca: Orca, who: User | None, dockerfile_context: Callable
     assert orca("run", OSTREE, "two", "cat", "/two", user=who).out == "2"
     orca("prune", "--all", user=who)  # has nothing to do with it
     assert orca("run", OSTREE, "two", "cat", "/two", user=who).out == "2"
+
+
+def blocks(*tops: Path) -> int:
+    """Bytes on the disk, each inode once."""
+    found = {}
+    for top in tops:
+        for path in (top, *top.rglob("*")):
+            at = path.lstat()
+            found[at.st_dev, at.st_ino] = at.st_blocks * 512
+    return sum(found.values())
+
+
+def test_what_images_share_is_there_once(orca: Orca, busybox: str, dockerfile_context: Callable[..., Path]) -> None:
+    """Ten images with the same files in different layers."""
+    context = dockerfile_context({"Dockerfile": "", "data": os.urandom(1 << 20)})
+    for number in range(10):
+        (context / "Dockerfile").write_text(f"FROM busybox\nRUN echo {number} >/number\nCOPY data /copy{number}\n")
+        orca("build", "-q", "-t", f"app{number}", context)
+        orca("pull", "-q", OSTREE, f"app{number}")
+    for number in range(10):
+        assert orca("run", "--network=none", OSTREE, f"app{number}", "cat", "/number").out == str(number)
+    place = orca.store / "ostree"
+    trees = [blocks(tree) for tree in (place / "checkouts").iterdir()]
+    assert len(trees) == 10
+    assert blocks(place) < sum(trees) / 3
+
+
+def test_several_pull_at_once(orca: Orca, busybox: str, dockerfile_context: Callable[..., Path]) -> None:
+    for name in ("one", "two"):
+        orca("build", "-q", "-t", name, dockerfile_context(f"FROM busybox\nRUN echo {name} >/name\n"))
+    processes = [
+        subprocess.Popen(orca.command("pull", OSTREE, name), env=orca.environment(), stdout=-1, stderr=-1)
+        for name in ("one", "two", "one", "two", "busybox")
+    ]
+    said = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0] * 5, said
+    repo = orca.store / "ostree/repo"
+    done = subprocess.run(["ostree", "refs", f"--repo={repo}"], capture_output=True, text=True, check=True)
+    assert len(done.stdout.split()) == 3 + 3  # layers and images
+    assert {row["name"] for row in json.loads(orca("images", OSTREE, "--json").stdout)} == {
+        "localhost/one:latest", "localhost/two:latest", "localhost/busybox:latest",
+    }  # fmt: skip
+    # The same layer gives the same commit, wherever and whenever.
+    heads = {path.name: path.read_text() for path in (repo / "refs/heads/ociimage").iterdir()}
+    orca("rm", OSTREE, "--all")
+    orca("prune", OSTREE)
+    assert not list((repo / "refs/heads/ociimage").iterdir())
+    for name in ("one", "two", "busybox"):
+        orca("pull", "-q", OSTREE, name)
+    assert {path.name: path.read_text() for path in (repo / "refs/heads/ociimage").iterdir()} == heads
+
+
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_an_import_that_is_killed(orca: Orca, busybox: str, leftovers: Leftovers, call: int) -> None:
+    """The next one finishes it; the repository is whole all the time."""
+    stop = orca.top / "bin"
+    stop.mkdir()
+    # As ostree, but at its n-th call it only begins, and orca is killed meanwhile.
+    (stop / "ostree").write_text(
+        f"#!/bin/sh\necho x >>{stop}/calls\n"
+        f'[ $(wc -l <{stop}/calls) -ne {call} ] || {{ head -c 100000 | /usr/bin/ostree "$@"; '
+        f'touch {stop}/begun; sleep 60; }}\nexec /usr/bin/ostree "$@"\n'
+    )
+    (stop / "ostree").chmod(0o755)
+    path = f"{stop}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    process = orca.start("pull", OSTREE, "busybox", env={"PATH": path})
+    deadline = time.monotonic() + 30
+    while not (stop / "begun").exists():
+        assert time.monotonic() < deadline, orca.log.read_text()
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert orca("images", OSTREE, "-q").out == ""
+    assert orca("run", "--network=none", OSTREE, "busybox", "echo", "works").out == "works"
+    repo = orca.store / "ostree/repo"
+    subprocess.run(["ostree", "fsck", f"--repo={repo}"], check=True, capture_output=True)
+    leftovers.assert_none()
+
+
+def test_what_can_go_wrong(orca: Orca, busybox: str, registries_conf: Path) -> None:
+    def fails(*words: str, code: int = 125, env: dict[str, str] | None = None) -> str:
+        done = orca(*words, check=False, env=env)
+        assert (done.returncode, done.stdout) == (code, ""), str(done)
+        return " ".join(done.stderr.split())
+
+    assert "no image 'nothing' in the store" in fails("unpack", OSTREE, "nothing", str(orca.top / "x"))
+    assert "there is no such image" in fails("pull", OSTREE, "nothing")
+    assert "no image 'localhost/nothing' in the store" in fails("pull", OSTREE, "localhost/nothing")
+    assert "--storage" in fails("images", "--storage=other", code=2)
+    assert "--all has no meaning" in fails("prune", OSTREE, "--all", code=2)
+    orca("pull", "-q", OSTREE, busybox)
+    (branch,) = (path for path in (orca.store / "ostree/repo/refs/heads/ociimage").iterdir() if len(path.name) == 64)
+    branch.unlink()
+    assert "is not in the OSTree repository" in fails("run", "--network=none", OSTREE, busybox, "true")
+    assert json.loads(orca("images", OSTREE, "--json").stdout)[0]["error"]
+    orca("pull", "-q", OSTREE, busybox)
+    assert orca("run", "--network=none", OSTREE, busybox, "echo", "again").out == "again"
+    for blob in (orca.store / "ostree/images/blobs/sha256").iterdir():
+        blob.write_bytes(b"{}")
+    assert "cannot be read" in fails("prune", OSTREE)
+    assert "does not match its digest" in fails("run", OSTREE, busybox, "true")
