@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,22 +125,34 @@ def summary(report: Report, repaired: Sequence[Finding], after: Sequence[Finding
     }
 
 
+SHOWN = 20
+"""Findings of a kind that are listed."""
+
+
 def tell(report: Report, repaired: Sequence[Finding], after: Sequence[Finding], *, alone: bool) -> None:
     """The result for people: each finding with its remedy, then what was checked."""
     terminal = Terminal(sys.stdout)
-    for found in report.findings:
-        terminal.line(f"{found.kind} {visible(found.where)}: {visible(found.problem)}")
-        terminal.line("  repaired" if found in repaired else f"  {visible(found.remedy)}")
+    for line in _lines(report.findings, repaired):
+        terminal.line(line)
     if repaired:
-        for found in after:
-            if found not in report.findings:
-                terminal.line(f"{found.kind} {visible(found.where)}: {visible(found.problem)}")
-                terminal.line(f"  {visible(found.remedy)}")
+        for line in _lines([found for found in after if found not in report.findings], ()):
+            terminal.line(line)
     words = [f"{number} {kind}" for kind, number in report.checked.items()]
     terminal.line(f"checked {', '.join(words)}; hashed {human.size(report.hashed)}")
     if not alone:
         Terminal(sys.stderr).line("the store is in use: what is half done was taken for work, not for leftovers")
     if after:
-        terminal.line(f"{human.count(len(after), 'finding')}")
+        terminal.line(human.count(len(after), "finding"))
     else:
         terminal.line("clean" if not repaired else f"clean now: {human.count(len(repaired), 'finding')} repaired")
+
+
+def _lines(findings: Sequence[Finding], repaired: Sequence[Finding]) -> Iterator[str]:
+    """The findings, of each kind the first ones."""
+    for kind in dict.fromkeys(found.kind for found in findings):
+        here = [found for found in findings if found.kind == kind]
+        for found in here[:SHOWN]:
+            yield f"{found.kind} {visible(found.where)}: {visible(found.problem)}"
+            yield "  repaired" if found in repaired else f"  {visible(found.remedy)}"
+        if len(here) > SHOWN:
+            yield f"  … and {len(here) - SHOWN} more of this kind (--json has them all)"

@@ -96,7 +96,7 @@ def summary(store: Store, garbage: Garbage, *, dry: bool) -> dict[str, object]:
     """The result for programs. Paths are relative to the store."""
     return {
         "dryRun": dry,
-        "bytes": sum(item.size for item in garbage.items),
+        "bytes": garbage.size,
         "kinds": {
             kind: {"count": len(found), "bytes": sum(item.size for item in found)}
             for kind in gc.KINDS
@@ -114,6 +114,6 @@ def table(garbage: Garbage, *, dry: bool) -> str:
         found = [item for item in garbage.items if item.kind == kind]
         if found:
             rows.append((kind, str(len(found)), human.size(sum(item.size for item in found))))
-    total = sum(item.size for item in garbage.items)
+    total = garbage.size
     last = f"{'would free' if dry else 'freed'} {human.size(total)} ({total} bytes)"
     return "\n".join([human.table(rows, ("KIND", "COUNT", "SIZE"), right=("COUNT", "SIZE")), last] if rows else [last])

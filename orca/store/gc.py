@@ -41,6 +41,11 @@ class Garbage:
     damaged: tuple[str, ...]
     steps_kept: int = 0
 
+    @property
+    def size(self) -> int:
+        """Bytes that deleting it frees."""
+        return sum(item.size for item in self.items)
+
 
 class Reach:
     """Follows manifests to everything they refer to. Each is read once."""

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -254,3 +255,51 @@ def test_the_ostree_repository_is_checked(orca: Orca, busybox: str) -> None:
     branch = next(path for path in (orca.store / "ostree/repo/refs/heads/ociimage").iterdir() if len(path.name) == 64)
     branch.unlink()
     assert "is not in the OSTree repository" in orca("fsck", "--quick", check=False).stdout
+
+
+def weight(root: Path) -> int:
+    """Bytes of all files below `root`, each inode once."""
+    found = [os.lstat(os.path.join(place, name)) for place, _, names in os.walk(root) for name in names]
+    return sum({each.st_ino: each.st_size for each in found if stat.S_ISREG(each.st_mode)}.values())
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_prune_frees_what_it_promised_whatever_was_done(
+    orca: Orca, busybox: str, contexts: list[Path], seed: int
+) -> None:
+    chance = random.Random(seed)
+    digests: dict[str, str] = {}
+    sessions: set[str] = set()
+    names = ("a", "b", "c")
+    for _ in range(24):
+        name = chance.choice(names)
+        match chance.choice(("build", "build", "tag", "rm", "step", "abandon", "prune", "prune")):
+            case "build":
+                digests[name] = orca("build", "-q", "-t", name, chance.choice(contexts[:4])).out
+            case "tag" if digests:
+                other = chance.choice(sorted(digests))
+                orca("tag", other, name)
+                digests[name] = digests[other]
+            case "rm" if name in digests:
+                orca("rm", name)
+                del digests[name]
+            case "step":
+                session = orca("from", chance.choice(["scratch", *sorted(digests)])).out
+                orca("step", "-q", session, "ENV", f"N={chance.randrange(3)}")
+                sessions.add(session)
+            case "abandon" if sessions:
+                orca("abandon", sessions.pop())
+            case "prune":
+                options = chance.choice([[], ["--all"]])
+                promised = json.loads(orca("prune", "-n", "--json", *options).stdout)
+                before = weight(orca.store)
+                freed = json.loads(orca("prune", "--json", *options).stdout)
+                assert before - weight(orca.store) == freed["bytes"] == promised["bytes"]
+                assert freed["paths"] == promised["paths"]
+                assert orca("fsck").stdout.splitlines()[-1] == "clean"
+        assert tags(orca) == local("busybox", *digests)
+    for session in sessions:
+        assert orca("commit", session).out.startswith("sha256:")
+    for name, digest in digests.items():
+        assert digest in orca("inspect", name).stdout
+    assert orca("fsck").stdout.splitlines()[-1] == "clean"
