@@ -22,7 +22,7 @@ from typing import Any
 from orca.errors import ImageError, OrcaError, StoreError
 from orca.oci import image
 from orca.oci.image import Descriptor
-from orca.store import contents, files, gc, sessions
+from orca.store import containers, contents, files, gc, sessions
 from orca.store.layout import Image
 from orca.store.ostree import OstreeStore
 from orca.store.store import StepRecord, Store, base_snapshot
@@ -61,7 +61,7 @@ class Finding:
                 "repairable": self.repairable}  # fmt: skip
 
 
-KINDS = ("index", "image", "session", "blob", "step", "snapshot", "cache", "build", "scratch")
+KINDS = ("index", "image", "session", "container", "blob", "step", "snapshot", "cache", "build", "scratch")
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,7 @@ class Check:
         reach = gc.Reach(self.store.images)
         images = [found for name, descriptor in tags.items() for found in self._image(name, descriptor, reach)]
         self._sessions(reach)
+        self._containers(reach)
         records = list(self._steps(reach))
         for record in records:
             with contextlib.suppress(OrcaError):
@@ -222,6 +223,31 @@ class Check:
                     problem = f"the image after step {number} is damaged, or something of it is missing"
                     self._found("session", name, problem, remedy)
                     break
+
+    def _containers(self, reach: gc.Reach) -> None:
+        """Containers can be read, and what they would be started again from is there."""
+        known = {entry.id: entry for entry in containers.listing(self.store)}
+        for path in sorted(containers.place(self.store).glob("[0-9a-f]*")):
+            self._count("containers")
+            entry = known.get(path.name)
+            if entry is None and path.is_dir():
+                remedy = f"rm -r {path}: nothing is known of what it was"
+                self._found("container", path, "its config.json is missing or damaged", remedy)
+            elif entry is not None and entry.config.storage == "oci" and not self._startable(entry, reach):
+                remedy = f"orca container rm {entry.config.name} removes it"
+                self._found(
+                    "container", entry.config.name, "its image or a snapshot of it is missing or damaged", remedy
+                )
+
+    def _startable(self, entry: containers.Entry, reach: gc.Reach) -> bool:
+        """Is there what a container is made of? One that is only being made does not say yet."""
+        if not entry.config.manifest:
+            return True
+        with contextlib.suppress(OrcaError):
+            found = self.store.lookup(entry.config.manifest)
+            whole = found is not None and self._whole(found[1], reach)
+            return whole and self.store.has_snapshots(entry.config.snapshots)
+        return False
 
     def _whole(self, manifest: Descriptor, reach: gc.Reach) -> bool:
         """Is all of an image there, and nothing of it damaged as far as is known?"""
@@ -382,6 +408,7 @@ class Check:
 def leftovers(store: Store) -> list[Path]:
     """What killed processes left: scratch directories, files half written. The caller holds `Store.alone()`."""
     found = [path for path in store.images.blobs.iterdir() if not _HEX.fullmatch(path.name)]
+    found += [entry.path for entry in containers.listing(store) if not entry.config.kept and not entry.alive()]
     for pattern in ("images/.*", "steps/*/.*", "chains/.*", "sessions/.*", "cache/.*", "builds/*/.*", "work/*"):
         found += store.root.glob(pattern)
     return sorted(found)

@@ -15,7 +15,7 @@ from orca.cli import fsck as command
 from orca.errors import StoreError
 from orca.oci import image
 from orca.oci.image import ImageConfig
-from orca.store import contents, files, fsck, sessions
+from orca.store import containers, contents, files, fsck, sessions
 from orca.store.layout import Image
 from orca.store.store import StepRecord, base_snapshot
 
@@ -201,6 +201,28 @@ def test_scripted_builds(maker: Maker, whole: Image) -> None:
     (finding,) = check(maker).findings
     assert (finding.kind, finding.repairable) == ("session", False)
     assert "orca abandon mine" in finding.remedy
+
+
+def test_containers(maker: Maker, whole: Image) -> None:
+    base = base_snapshot(whole.config.diff_ids)
+    for name, kept in (("mine", True), ("passing", False)):
+        held = containers.make(maker.store, name, "app", kept=kept, detached=True)
+        held.configure(manifest=whole.descriptor.digest, snapshots=(base,))
+        if kept:
+            assert check(maker).findings == ()
+        os.close(held.fd)
+    # Nobody holds the lock of one that was to go at its end.
+    assert [(kind, problem) for kind, _, problem in found(maker)] == [
+        ("scratch", "was left by a process that was stopped")
+    ]
+    assert repaired(maker) == []
+    assert [entry.config.name for entry in containers.listing(maker.store)] == ["mine"]
+    files.remove_tree(maker.store.snapshot(base).parent)
+    assert [(kind, name) for kind, name, _ in found(maker)] == [("container", "mine")]
+    (containers.find(maker.store, "mine").path / "config.json").write_text("{")
+    (finding,) = check(maker).findings
+    assert (finding.kind, finding.repairable) == ("container", False)
+    assert "is missing or damaged" in finding.problem
 
 
 def test_the_last_line_of_a_killed_build_may_be_cut_off(maker: Maker, whole: Image) -> None:

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from support.stores import Maker
 
 from orca.oci.image import Descriptor
-from orca.store import fsck, gc, sessions
+from orca.store import containers, fsck, gc, sessions
 from orca.store.store import StepRecord, Store, base_snapshot
 
 NAMES = st.sampled_from([f"localhost/{name}:latest" for name in "abcd"])
@@ -42,6 +42,7 @@ class Pruning(RuleBasedStateMachine):
         self.bases: dict[str, set[str]] = {}  # what a manifest or an index would be unpacked to
         self.unpacked: set[str] = set()
         self.sessions: dict[str, str] = {}
+        self.containers: dict[str, tuple[str, str]] = {}  # its image, the snapshot that it stands on
 
     def teardown(self) -> None:
         shutil.rmtree(self.top)
@@ -116,6 +117,27 @@ class Pruning(RuleBasedStateMachine):
         sessions.put(self.store, sessions.Session(name, "linux/amd64", 0.0, 0, (step,)))
         self.sessions[name] = found.digest
 
+    @precondition(lambda self: self._single())
+    @rule(data=st.data(), name=SESSIONS)
+    def create(self, data: st.DataObject, name: str) -> None:
+        """A container is made of an image, and stops; it may be started again."""
+        if name in self.containers:
+            return
+        found = self.tags[data.draw(st.sampled_from(self._single()))]
+        snapshot = base_snapshot(self.store.images.image(found).config.diff_ids)
+        self._unpack(found)
+        held = containers.make(self.store, name, "x", kept=True, detached=True)
+        held.configure(manifest=found.digest, snapshots=(snapshot,))
+        os.close(held.fd)
+        self.containers[name] = (found.digest, snapshot)
+
+    @precondition(lambda self: self.containers)
+    @rule(data=st.data())
+    def discard(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(self.containers)))
+        containers.remove(self.store, containers.find(self.store, name))
+        del self.containers[name]
+
     @rule(name=SESSIONS)
     def abandon(self, name: str) -> None:
         assert sessions.remove(self.store, name) is (name in self.sessions)
@@ -125,7 +147,9 @@ class Pruning(RuleBasedStateMachine):
     @rule(data=st.data())
     def unpack(self, data: st.DataObject) -> None:
         """An image is unpacked, as the first step on it does."""
-        found = self.tags[data.draw(st.sampled_from(self._single()))]
+        self._unpack(self.tags[data.draw(st.sampled_from(self._single()))])
+
+    def _unpack(self, found: Descriptor) -> None:
         image = self.store.images.image(found)
         files: dict[str, bytes | str | None] = {}
         for layer in image.manifest.layers:
@@ -162,7 +186,8 @@ class Pruning(RuleBasedStateMachine):
             self.steps.clear()
             self.unpacked.clear()
         self.unpacked &= set().union(*(self.bases[found.digest] for found in self.tags.values()))
-        snapshots = self.unpacked | {snapshot for _, snapshot in self.steps.values()}
+        held = {snapshot for _, snapshot in self.containers.values()}
+        snapshots = self.unpacked | held | {snapshot for _, snapshot in self.steps.values()}
         assert set(os.listdir(store.root / "snapshots")) == snapshots
         needed = set().union(*(self.blobs[digest] for digest in self._roots()))
         assert {f"sha256:{path.name}" for path in store.images.blobs.iterdir()} == needed
@@ -173,7 +198,12 @@ class Pruning(RuleBasedStateMachine):
 
     def _roots(self) -> set[str]:
         steps = {digest for digest, _ in self.steps.values()}
-        return {found.digest for found in self.tags.values()} | steps | set(self.sessions.values())
+        return (
+            {found.digest for found in self.tags.values()}
+            | steps
+            | set(self.sessions.values())
+            | {digest for digest, _ in self.containers.values()}
+        )
 
     @invariant()
     def nothing_needed_is_gone(self) -> None:
@@ -188,6 +218,9 @@ class Pruning(RuleBasedStateMachine):
             session = sessions.get(store, name)
             assert session.last.manifest.digest == digest
             store.images.verify(store.images.image(session.last.manifest))
+        for name, (digest, snapshot) in self.containers.items():
+            assert containers.find(store, name).config.manifest == digest
+            assert store.has_snapshots((snapshot,))
         for key, (digest, snapshot) in self.steps.items():
             record = store.step(key)
             assert record is not None
