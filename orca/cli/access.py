@@ -38,6 +38,7 @@ def add_registry_options(add: Callable[..., Any]) -> None:
         help="which registry --creds are for (default: the one that the command line names)")  # fmt: skip
     add("--tls-verify", metavar="BOOL", choices=["true", "false"], help="false: also http, and any certificate")
     add("--cert-dir", metavar="DIR", help="certificates and keys for registries: *.crt, *.cert, *.key")
+    add("--signature-policy", metavar="FILE", help="which images to trust, in place of policy.json")
     add(
         "--retry", type=int, default=RETRIES, metavar="N", help=f"try again after a passing failure (default {RETRIES})"
     )
@@ -68,10 +69,17 @@ def read(given: argparse.Namespace, names: Iterable[str] = ()) -> Access:
         creds_for=_creds_for(given, names),
         creds=_credentials(given.creds) if given.creds else None,
         tls_verify={"true": True, "false": False, None: None}[given.tls_verify],
+        policy=_policy(given.signature_policy),
         cert_dir=os.path.abspath(given.cert_dir) if given.cert_dir else None,
         retries=given.retry,
         delay=_delay(given.retry_delay),
     )
+
+
+def _policy(text: str | None) -> str | None:
+    if text is not None and not isinstance(files.read_json(Path(text)), dict):
+        raise UsageError(f"--signature-policy {text} is missing or no JSON", hint="see containers-policy.json(5)")
+    return os.path.abspath(text) if text is not None else None
 
 
 def _delay(text: str | None) -> float:

@@ -305,7 +305,8 @@ def copy(product: Product, layout: Layout, target: str, means: Means, more: Sequ
     if product.several and transport in WHOLE_INDEX:
         words.append("--all")
     digest_file = means.scratch / "digest"
-    command = skopeo.copy(readable(product, layout), target, f"--digestfile={digest_file}", *words, why=why)
+    source = readable(product, layout)
+    command = skopeo.copy(source, target, f"--digestfile={digest_file}", *words, why=why, overrides=skopeo.OURS)
     images = product.images or means.store.images.all_images(product.descriptor)
     sizes = {layer.digest: layer.size for each in images for layer in each.manifest.layers}
 

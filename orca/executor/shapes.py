@@ -127,9 +127,8 @@ def _zstd(level: int | None, found: Image, layout: Layout, store: Store, runner:
     source.write_index({"image": found.descriptor})
     options = ["--dest-compress-format=zstd", *([f"--dest-compress-level={level}"] if level is not None else [])]
     target = Layout(place / "to")
-    runner.run(
-        skopeo.copy(f"oci:{source.path}:image", f"oci:{target.path}:image", *options, why="pack the layers with zstd")
-    )
+    places = (f"oci:{source.path}:image", f"oci:{target.path}:image")
+    runner.run(skopeo.copy(*places, *options, why="pack the layers with zstd", overrides=skopeo.OURS))
     made = target.image(target.index()["image"])
     target.verify(made, layers=False)
     if any(layer.media_type != f"{LAYER}+zstd" for layer in made.manifest.layers):

@@ -31,13 +31,15 @@ _PASSING = re.compile(
 @dataclass(frozen=True)
 class Access:
     """`creds` is USER:PASSWORD, and only the registries of `creds_for` are ever given it: not whichever a Dockerfile
-    names, no mirror, no other one of a search list. `delay` is in seconds. None: as skopeo does by itself.
+    names, no mirror, no other one of a search list. `policy` is the file by which images are judged. `delay` is in
+    seconds. None: as skopeo does by itself.
     """
 
     authfile: str | None = None
     creds: str | None = field(default=None, repr=False)
     tls_verify: bool | None = None
     cert_dir: str | None = None
+    policy: str | None = None
     creds_for: frozenset[str] = frozenset()
     retries: int = RETRIES
     delay: float = DELAY
@@ -51,6 +53,10 @@ class Access:
             words.append(f"--cert-dir={self.cert_dir}")
         authfile = self._credentials(registry, scratch) if self.creds and registry in self.creds_for else self.authfile
         return [*words, f"--authfile={authfile}"] if authfile else words
+
+    def judged(self) -> tuple[str, ...]:
+        """What stands before the verb where an image comes in: the policy by which it is judged."""
+        return (f"--policy={self.policy}",) if self.policy else ()
 
     def copy_options(self, registry: str, scratch: Path, side: str) -> list[str]:
         """As `skopeo copy` takes them for its source or destination: `side` is src or dest."""

@@ -22,7 +22,7 @@ from orca.oci.image import Descriptor, ImageConfig
 from orca.oci.index import Index
 from orca.oci.platform import Platform
 from orca.oci.reference import Reference
-from orca.sources import registries
+from orca.sources import policy, registries
 from orca.sources.access import Access
 from orca.sources.names import entry_of, in_store, lookup, platform_of, stored
 from orca.store.layout import Image, Layout
@@ -37,6 +37,10 @@ SLACK = 1 << 20
 
 # What skopeo says on stderr, what that means, and what to do about it. The first that fits counts.
 _TROUBLES: tuple[tuple[str, str, str | None], ...] = (
+    (r"image rejected|rejected by policy|invalid policy|policy.json|creating signature policy",
+     "the signature policy refuses it", "docs/trust.md and containers-policy.json(5) tell of policies"),
+    (r"creating signature|signing|No secret key", "it cannot be signed",
+     "gpg --list-secret-keys shows the keys; GNUPGHOME says where they are"),
     (r"requested access to the resource is denied", "there is no such image, or it needs a login",
      "check the name; orca login REGISTRY or --creds gives access"),
     (r"manifest unknown|name unknown|(?<!file )not found(?! in \$PATH)|repository does not exist",
@@ -65,7 +69,6 @@ _TROUBLES: tuple[tuple[str, str, str | None], ...] = (
     (r"no space left on device", "no space left on the device",
      "orca prune frees what no image needs; ORCA_ROOT puts the store elsewhere"),
     (r"doesn't support modifying existing images", "that archive is there already", "remove it, or name another file"),
-    (r"policy|rejected", "the system's signature policy refuses it", "see containers-policy.json(5)"),
 )  # fmt: skip
 
 
@@ -154,10 +157,15 @@ class Puller:
 
         self.store.edit_tags(join)
 
-    def fetch(self, name: Reference, platform: Platform, step: int | None = None) -> Image:
-        """Copy one image from its registry, which gives it no name. Raises ToolError, ImageError."""
+    def fetch(
+        self, name: Reference, platform: Platform, step: int | None = None, under: Reference | None = None
+    ) -> Image:
+        """Copy one image from its registry, which gives it no name. Raises ToolError, ImageError.
+
+        `under` is what was asked for, when `name` is an entry of the index that was found there.
+        """
         try:
-            found = self.access.again(lambda: self._pull(name, platform, step), self.runner.emit)
+            found = self.access.again(lambda: self._pull(name, under or name, platform, step), self.runner.emit)
         except ToolError as error:
             raise explain(error, name) from error
         return found
@@ -177,7 +185,7 @@ class Puller:
         """How skopeo inspect gets at the registry of `source`."""
         return self.access.options(_registry(source), self.scratch)
 
-    def _pull(self, name: Reference, platform: Platform, step: int | None) -> Image:
+    def _pull(self, name: Reference, under: Reference, platform: Platform, step: int | None) -> Image:
         source = f"docker://{name.name}"
         wanted = f"{source}@{name.digest}" if name.digest else f"{source}:{name.tag}"
         raw = self._raw(wanted, step)
@@ -187,6 +195,8 @@ class Puller:
         raw = self._one_manifest(source, raw, platform, step)
         pinned = f"{source}@{image.digest_of(raw)}"
         found = self._copy(pinned, raw, platform, step)
+        if under.tag and not under.digest and policy.wants_signatures(self.access.policy):
+            self._judge(f"{source}:{under.tag}", found, raw, platform, step)
         return self._restore(found, pinned, platform, step) if _is_docker(raw) else found
 
     def _raw(self, source: str, step: int | None) -> bytes:
@@ -211,7 +221,7 @@ class Puller:
         command = skopeo.copy(
             source, f"oci:{layout.path}:{_TAG}", "--remove-signatures",
             *self.access.copy_options(_registry(source), self.scratch, "src"),
-            why="get the image from the registry", overrides=overrides(platform),
+            why="get the image from the registry", overrides=(*self.access.judged(), *overrides(platform)),
         )  # fmt: skip
         most = _expected(raw)
         bars = Bars("pull", _sizes(raw), self.runner.emit, step)
@@ -228,6 +238,15 @@ class Puller:
         # skopeo has hashed each blob as it came; sizes and the chain remain to be checked.
         layout.verify(found, layers=False)
         return found
+
+    def _judge(self, source: str, found: Image, raw: bytes, platform: Platform, step: int | None) -> None:
+        """See to it that the signature is for the tag of `source`, too. Raises ToolError, ImageError.
+
+        By its digest, as it is copied, an image is only held to the repository that its signature names: a registry
+        could offer an old one, signed under another tag. Nothing is sent twice: the blobs are there.
+        """
+        if self._copy(source, raw, platform, step).descriptor.digest != found.descriptor.digest:
+            raise ImageError(f"{source.removeprefix('docker://')} became another image meanwhile", hint="try again")
 
     def blobs(self, source: str, raw: bytes, platform: Platform) -> Image:
         """Bring all that the manifest `raw` at `source` names into the store, checked. Raises ToolError, ImageError."""

@@ -150,7 +150,7 @@ def _fetched(puller: Puller, text: str, said: Description, *, everything: bool) 
     for entry in Index.from_json(value).images():
         platform = platforms.of(entry.platform)
         pinned = Reference(name.registry, name.path, None, entry.digest)
-        found.append((platform, puller.fetch(pinned, platform or said.wanted())))
+        found.append((platform, puller.fetch(pinned, platform or said.wanted(), under=name)))
     return found
 
 

@@ -89,7 +89,7 @@ def _whole(puller: Puller, name: Reference) -> Descriptor:
     entries = []
     for entry in index.images():
         platform = platforms.of(entry.platform) or platforms.host()
-        found = puller.fetch(Reference(name.registry, name.path, None, entry.digest), platform)
+        found = puller.fetch(Reference(name.registry, name.path, None, entry.digest), platform, under=name)
         kept = {"platform": entry.platform, "annotations": entry.annotations}
         entries.append(replace(entry_of(found, platform), **kept))  # type: ignore[arg-type]
     layout = puller.store.images

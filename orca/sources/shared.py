@@ -203,7 +203,8 @@ class RegistryShelf:
         words = self._access.copy_options(self._registry, self._scratch, "dest")
         why = "send a cached step to the shared cache"
         target = f"docker://{self.place.where}:{tag}"
-        command = skopeo.copy(f"oci:{layout.path}:{tag}", target, "--preserve-digests", *words, why=why)
+        source = f"oci:{layout.path}:{tag}"
+        command = skopeo.copy(source, target, "--preserve-digests", *words, why=why, overrides=skopeo.OURS)
         try:
             self._access.again(lambda: self._runner.run(command), self._runner.emit)
         except ToolError as error:

@@ -34,7 +34,7 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 PASSED = (
     *("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "DOCKER_CONFIG"),
     *("REGISTRY_AUTH_FILE", "CONTAINERS_REGISTRIES_CONF", "SSH_AUTH_SOCK", "SSL_CERT_FILE", "SSL_CERT_DIR"),
-    *("XDG_DATA_HOME", "_CONTAINERS_ROOTLESS_UID"),
+    *("XDG_DATA_HOME", "_CONTAINERS_ROOTLESS_UID", "GNUPGHOME"),
     *("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"),
     *("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"),
 )

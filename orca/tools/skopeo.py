@@ -6,6 +6,9 @@ import os
 
 from orca.tools.command import Command
 
+OURS = ("--insecure-policy",)
+"""Before a verb that reads the store, or what was made of it: policies judge what comes from elsewhere."""
+
 
 def words(*arguments: str, overrides: tuple[str, ...] = ()) -> tuple[str, ...]:
     """A whole command line. `overrides` choose a platform, which skopeo takes before the verb.

@@ -99,7 +99,6 @@ TABLE = (
     Foreign("--security-opt", "OPTION", (), "has one sandbox for every RUN",
             "RUN --security=insecure, with --allow security.insecure"),
     Foreign("--sign-by", "KEY", (), "signs nothing", "skopeo copy --sign-by KEY; or cosign sign"),
-    Foreign("--signature-policy", "FILE", (), "leaves trust to containers-policy.json"),
     Foreign("--stdin", "", FALSE, "gives a RUN an empty standard input"),
     Foreign("--transient-mount", "SPEC", (), "has another word for it", "--volume SOURCE:TARGET:ro"),
     Foreign("--unsetannotation", "NAME", (), "takes no annotations from a base"),

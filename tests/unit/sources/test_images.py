@@ -65,7 +65,7 @@ def log(text: str, level: str = "fatal") -> str:
         (log("read tcp 1.2.3.4:5: read: connection reset by peer"), "the connection to the registry broke", "again"),
         (log("writing blob: write /x/oci-put-blob1: no space left on device"), "no space left on the device", "prune"),
         (log("Source image rejected: Running image docker://x is rejected by policy."),
-         "the system's signature policy refuses it", "containers-policy.json(5)"),
+         "the signature policy refuses it", "containers-policy.json(5)"),
         ("something nobody has seen before", "skopeo failed", None),
         ("", "skopeo failed", None),
     ],
