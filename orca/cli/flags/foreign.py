@@ -98,7 +98,7 @@ TABLE = (
     Foreign("--rusage-logfile", "FILE", (), "measures steps, not processes"),
     Foreign("--security-opt", "OPTION", (), "has one sandbox for every RUN",
             "RUN --security=insecure, with --allow security.insecure"),
-    Foreign("--sign-by", "KEY", (), "signs nothing", "skopeo copy --sign-by KEY; or cosign sign"),
+    Foreign("--sign-by", "KEY", (), "signs what is pushed, by another command", "orca push --sign-by KEY"),
     Foreign("--stdin", "", FALSE, "gives a RUN an empty standard input"),
     Foreign("--transient-mount", "SPEC", (), "has another word for it", "--volume SOURCE:TARGET:ro"),
     Foreign("--unsetannotation", "NAME", (), "takes no annotations from a base"),
