@@ -86,6 +86,8 @@ def _whole(puller: Puller, name: Reference) -> Descriptor:
     if not isinstance(value.get("manifests"), list):
         return puller.pull(name, platforms.host()).descriptor
     index = Index.from_json(value)
+    if not index.images():
+        raise ImageError(f"{name}: the index names no image")
     entries = []
     for entry in index.images():
         platform = platforms.of(entry.platform) or platforms.host()

@@ -44,6 +44,21 @@ class TestPush:
         assert json.loads(orca("images", "--json").stdout)[0]["name"] == place
         leftovers.assert_none()
 
+    def test_progress_of_each_blob(self, orca: Orca, busybox: str, registry: Registry) -> None:
+        place = f"{registry.address}/progress/app:1"
+        layer = json.loads(orca("inspect", "--raw", "busybox").stdout)["layers"][0]
+        name = f"blob {layer['digest'][7:19]}"
+        for words in (("push", "busybox", place), ("push", "busybox", place), ("rm",), ("pull", place)):
+            if words == ("rm",):
+                orca("rm", "--all")
+                orca("prune", "--all")
+                continue
+            said = orca(words[0], "--tls-verify=false", "--progress=json", *words[1:]).stderr
+            events = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+            last = {event["what"]: event for event in events if event["event"] == "progress"}
+            assert last.keys() == {name, words[0]}
+            assert {(event["done"], event["total"]) for event in last.values()} == {(layer["size"], layer["size"])}
+
     def test_by_its_own_name(self, orca: Orca, busybox: str, registry: Registry) -> None:
         place = f"{registry.address}/own/app:2"
         orca("tag", "busybox", place)
