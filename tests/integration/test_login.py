@@ -96,6 +96,26 @@ class TestLogin:
         assert b"logged in to" in after and b"p\r\n" not in after
         assert base64.b64decode(json.loads(authfile.read_text())["auths"][locked.address]["auth"]) == b"u:p"
 
+    @pytest.mark.parametrize("who", ["me", pytest.param("user", marks=pytest.mark.user)])
+    def test_a_build_finds_them(
+        self, who: str, orca: Orca, busybox: str, locked: Registry, request: pytest.FixtureRequest
+    ) -> None:
+        """Without a variable that names the file, and inside the sandbox."""
+        user = request.getfixturevalue("ordinary_user") if who == "user" else None
+        if user is None:
+            home = orca.top / "home"
+            home.mkdir()
+            orca.env |= {"HOME": str(home), "XDG_RUNTIME_DIR": str(home)}
+        place = f"{locked.address}/for/{who}:1"
+        orca("push", "-q", PLAIN, "--creds=u:p", busybox, place)
+        orca("login", PLAIN, "-u", "u", "--password-stdin", locked.address, stdin="p", user=user)
+        words = ("-q", PLAIN, "-t", f"{locked.address}/for/{who}:2", "--push", "-f", "-", orca.top)
+        text = f"FROM {place}\nRUN true\n"
+        assert orca("build", *words, stdin=text, user=user).out.startswith("sha256:")
+        orca("logout", locked.address, user=user)
+        failed = orca("build", "--pull", *words, stdin=text, user=user, check=False)
+        assert failed.returncode == 125 and "the registry refuses access" in failed.stderr, failed
+
     def test_all_registries_and_an_ordinary_user(self, orca: Orca, ordinary_user: User, locked: Registry) -> None:
         place = ordinary_user.home / ".config/containers/auth.json"
         orca("login", PLAIN, "-uu", "--password-stdin", locked.address, stdin="p", user=ordinary_user)
