@@ -101,6 +101,10 @@ def test_buildah_runs_what_orca_made(made: Made, registry: Registry, buildah: Bu
         orca("push", "-q", "app", spelled)
         image = buildah("pull", "-q", spelled).out
         assert buildah.output(image) == said, transport
+    for transport in ("oci-archive", "docker-archive"):
+        archive = orca.top / f"saved-{transport}.tar"
+        orca("save", "--format", transport, "-o", archive, "app")
+        assert buildah.output(buildah("pull", "-q", f"{transport}:{archive}").out) == said, transport
 
 
 def test_orca_runs_what_buildah_made(made: Made, registry: Registry, buildah: Buildah, open_path: Path) -> None:
@@ -119,6 +123,11 @@ def test_orca_runs_what_buildah_made(made: Made, registry: Registry, buildah: Bu
         context = Kitchen(orca).context("FROM theirs\n")
         orca("build", "-q", "-t", form, "--build-context", f"theirs=oci-layout://{layout}:x", context)
         assert orca("run", "--network=none", form).stdout == said, form
+        for transport in ("oci-archive", "docker-archive"):
+            archive = f"{open_path}/{form}-{transport}.tar"
+            buildah("push", "-q", f"{place}:{form}", f"{transport}:{archive}:theirs.example/{form}:{transport}")
+            name = orca("load", "-q", "-i", archive).out.splitlines()[0]
+            assert orca("run", "--network=none", name).stdout == said, (form, transport)
 
 
 EXACT = ("oci", "oci-archive", "dir", "docker")
