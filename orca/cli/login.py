@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from orca.cli.options import Parser
@@ -149,7 +150,7 @@ def logout(arguments: Sequence[str]) -> int:
     given = make_logout_parser().parse(arguments)
     if given.all == (given.registry is not None):
         raise UsageError("which registry?" if not given.all else "--all, or one registry?", hint="orca logout --help")
-    if given.authfile and not isinstance(files.read_json(given.authfile), dict):
+    if given.authfile and not isinstance(files.read_json(Path(given.authfile)), dict):
         raise UsageError(f"--authfile {given.authfile} is missing or no JSON")
     registry = None if given.all else _registry(given.registry)
     sandbox.catch_signals()

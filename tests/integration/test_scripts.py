@@ -95,6 +95,12 @@ def test_the_image_is_what_a_dockerfile_gives(fresh: Kitchen) -> None:
         orca("step", "last", *words, env=EPOCH)
     found = orca("commit", "last", "-t", "scripted", env=EPOCH).out
     before = carried_out(orca)
+    # A cached step is light: it loads nothing of what would carry it out.
+    orca("undo", "last")
+    loaded = orca("step", "last", "RUN", "rm", "/one", env={**EPOCH, "PYTHONPROFILEIMPORTTIME": "1"}).stderr
+    modules = {line.rpartition("|")[2].strip() for line in loaded.splitlines() if line.startswith("import time:")}
+    assert "orca.executor.scripted" in modules
+    assert not modules & {"sh", "rich", "requests", "orca.executor.effects", "orca.executor.sandbox"}
     assert fresh.build(text, "-t", "built", env=EPOCH).digest == found
     assert carried_out(orca) == before  # it came from the cache of the script
     assert fresh.build(text, "--no-cache", env=EPOCH).digest == found
