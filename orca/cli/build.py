@@ -15,7 +15,7 @@ from orca.cli.flags import caching, calling, foreign, limits, naming, registry, 
 from orca.cli.logfile import log_file
 from orca.cli.options import Parser
 from orca.errors import OrcaError, UsageError
-from orca.events import Emit, Event, Warned
+from orca.events import BuildFinished, BuildStarted, Emit, Event, Warned
 from orca.executor import contexts
 from orca.executor.build import Build
 from orca.executor.options import STDOUT, Options, Result
@@ -150,7 +150,7 @@ def carried_out(
             sandbox.enter(runner)
             with (
                 curtain.opened(mode, explain=given.explain, stream=log) as view,
-                one_at_a_time(Recorder(store, build.id, view.show).emit) as emit,
+                one_at_a_time(Recorder(store, build.id, _teller(build, view.show)).emit) as emit,
             ):
                 build.emit = runner.emit = emit
                 if result is None:
@@ -229,6 +229,13 @@ def make_build(options: Options, store: Store) -> Build | Builds:
     return Builds(options, store)
 
 
+def _teller(build: Build | Builds, show: Emit) -> Emit:
+    """`show`, without the beginning and the end of a build that is a part of something."""
+    if not isinstance(build, Build) or build.whole:
+        return show
+    return lambda event: None if isinstance(event, BuildStarted | BuildFinished) else show(event)
+
+
 def _from_cache(
     build: Build | Builds, mode: Mode, explain: bool, warnings: list[Warned], log: TextIO | None, *, checks: bool
 ) -> Result | None:
@@ -238,7 +245,7 @@ def _from_cache(
     if result is not None:
         with open_view(mode, explain=explain, stream=log) as show:
             for event in [*events[:1], *warnings, *events[1:]]:
-                show(event)
+                _teller(build, show)(event)
             if checks:
                 tell_checks(build, mode, show)
     return result

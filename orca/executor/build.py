@@ -52,6 +52,9 @@ if TYPE_CHECKING:
 class Build:
     """One build on one store. `emit` may be set until the first step begins."""
 
+    whole = True
+    """Is it worth telling where it begins and ends? Its record has that in any case."""
+
     def __init__(
         self,
         options: Options,

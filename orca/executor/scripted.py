@@ -17,7 +17,7 @@ from orca.dockerfile.remotes import hide
 from orca.errors import StoreError, UsageError
 from orca.events import BuildStarted
 from orca.executor.build import Build
-from orca.executor.options import Options, Result
+from orca.executor.options import Options
 from orca.executor.position import Position, StageResult
 from orca.plan.stages import SCRATCH, copied_from
 from orca.store import sessions
@@ -86,6 +86,8 @@ def sources_of(store: Store, instruction: Instruction, session: Session) -> dict
 class Scripted(Build):
     """The build of one instruction after `session` (None: of its FROM); `made` is then where it stands."""
 
+    whole = False
+
     def __init__(
         self, options: Options, store: Store, session: Session | None, sources: Mapping[str, Session] | None = None
     ) -> None:
@@ -97,12 +99,6 @@ class Scripted(Build):
             number = len(session.steps)
         self.made: StageResult | None = None
         super().__init__(options, store, first_step=number - len(named), begun=begun)
-
-    def _announce(self) -> None:
-        """There is no plan to tell of."""
-
-    def _told(self, result: Result) -> Result:
-        return result
 
     def _finish(self, target: StageResult, shop: Workshop | None) -> Image:
         self.made = target

@@ -130,6 +130,7 @@ def test_a_failed_step_changes_nothing(fresh: Kitchen) -> None:
         assert wrong.returncode in (2, 125) and wrong.stdout == "" and message in wrong.stderr, wrong
         assert "bug in orca" not in wrong.stderr
     assert [step["instruction"] for step in steps(orca, name)] == [f"FROM {BASE}", "RUN touch /a"]
+    assert "unfinished" not in orca("builds").stdout
     orca("step", name, "RUN", "test -e /a && test ! -e /b")
 
 
