@@ -126,8 +126,8 @@ def _process(request: Exec, own: Mapping[str, Any], first: int) -> dict[str, Any
         environment.setdefault("TERM", "xterm")
     root = os.open(f"/proc/{first}/root", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        users.check_files(root)  # runc reads them, whoever the user is
         if request.user is not None:
-            users.check_files(root)
             who = users.identity(root, request.user)
             environment["HOME"] = who.home
             made["user"] = {**own["user"], "uid": who.uid, "gid": who.gid,
