@@ -48,6 +48,10 @@ STARTED = 0.005
 """Seconds between two looks whether the container runs."""
 
 
+REAPED = 5.0
+"""Seconds between two looks for processes that others have left here: what entered the sandbox and was killed."""
+
+
 @dataclass(frozen=True)
 class Request:
     """What to run. Fields that are None are as the image says; an empty `entrypoint` is none at all.
@@ -247,6 +251,7 @@ def _keep(request: Request, box: Box, held: Held, around: Surroundings) -> int:
     done = threading.Event()
     with contextlib.ExitStack() as stack:
         doors = stack.enter_context(cgroups.joined(around.claim))
+        state = replace(state, groups=tuple(os.readlink(f"/proc/self/fd/{door}") for door in doors))
         attached = stack.enter_context(streams.attached(request, held.entry))
         process = stack.enter_context(around.runner.running(box.bundle.command, join=doors, **attached.given()))
         attached.begin()
@@ -264,13 +269,15 @@ def _keep(request: Request, box: Box, held: Held, around: Surroundings) -> int:
 
 
 def _watch(box: Box, held: Held, state: State, done: threading.Event, around: Surroundings) -> None:
-    """Say so when the container runs."""
+    """Say so when the container runs; then take what has ended here and is nobody's, as a first process has to."""
     ended = False
     while (first := stopping.read_pid(box.first)) is None and not ended:
         ended = done.wait(STARTED)
     if first is not None:
         held.say(replace(state, first=first))
         around.started()
+    while not done.wait(REAPED):
+        around.runner.reap()
 
 
 def _monitor(check: Check, box: Box, held: Held, runner: Runner) -> health.Monitor:
@@ -287,7 +294,7 @@ def _finish(box: Box, held: Held, code: int) -> int:
     except OrcaError as failure:
         error, code = failure, failure.exit_code
     state = replace(held.entry.state(), status="exited", finished=time.time(), exit_code=code)
-    held.say(replace(state, pid=0, first=0, error=error.message if error else None))
+    held.say(replace(state, pid=0, first=0, groups=(), error=error.message if error else None))
     held.ended(code)
     if error is not None:
         raise error

@@ -91,7 +91,7 @@ def execute(request: Exec, entry: Entry, runner: Runner) -> int:
     The calling process moves into the sandbox for it.
     """
     state = running(entry)
-    sandbox.join(state.pid, entry.alive, terminal=request.terminal)
+    sandbox.join(state.pid, entry.alive, terminal=request.terminal, groups=state.groups)
     place = Path(state.bundle) / f"exec-{os.urandom(4).hex()}"
     log, pid_file = place.with_suffix(".log"), place.with_suffix(".pid")
     config = json.loads((Path(state.bundle) / "config.json").read_bytes()[:MOST])

@@ -13,7 +13,7 @@ import pwd
 import signal
 import sys
 import termios
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -273,12 +273,12 @@ def outside_pid() -> int:
 PASSED_ON = (*FORWARDED, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH)
 
 
-def join(pid: int, there: Callable[[], bool], *, terminal: bool = False) -> None:
+def join(pid: int, there: Callable[[], bool], *, terminal: bool = False, groups: Sequence[str] = ()) -> None:
     """Move this process into another orca's sandbox, whose first process is `pid`; returns inside, as root there.
 
     `there` says whether that sandbox still exists: asked once nobody else can get the pid any more. The process that
     called stays behind to pass on signals and the exit code; with `terminal`, also to leave the terminal as it was.
-    Raises OrcaError.
+    Whoever is inside is in the cgroups whose cgroup.procs files are `groups`. Raises OrcaError.
     """
     gone = OrcaError("the container has ended")
     try:
@@ -291,7 +291,7 @@ def join(pid: int, there: Callable[[], bool], *, terminal: bool = False) -> None
     sys.stderr.flush()
     middle = os.fork()
     if middle == 0:
-        _go_in(handle)
+        _go_in(handle, groups)
         return
     os.close(handle)
     # Not by whom is inside: a process group in the background would be stopped for it.
@@ -303,7 +303,7 @@ def join(pid: int, there: Callable[[], bool], *, terminal: bool = False) -> None
     os._exit(code)
 
 
-def _go_in(handle: int) -> None:
+def _go_in(handle: int, groups: Sequence[str]) -> None:
     """The middle process goes in but for its pid, and waits; its child returns from here.
 
     It has a process group of its own: of what the terminal sends, only what the outer one passes on comes here.
@@ -312,6 +312,8 @@ def _go_in(handle: int) -> None:
     os.setpgid(0, 0)
     kernel.die_with_parent()
     try:
+        for path in groups:
+            Path(path).write_text("0")
         kernel.setns(handle, kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC)
     except OSError as error:
         raise OrcaError(f"cannot enter the container's sandbox: {error.strerror}") from error

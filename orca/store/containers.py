@@ -63,7 +63,7 @@ class State:
 
     `status` is what its own processes wrote last: "created", "running" or "exited". `pid` is the first process of its
     sandbox, as seen from outside; `first` the container's own first process, as seen in the sandbox, where `bundle`,
-    `runtime` (runc's state) and `name` (runc's name for it) are.
+    `runtime` (runc's state) and `name` (runc's name for it) are. `groups` are the cgroup.procs files of its limits.
     """
 
     status: str = "created"
@@ -76,6 +76,7 @@ class State:
     finished: float | None = None
     exit_code: int | None = None
     error: str | None = None
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,8 @@ class Entry:
         """How it is, by its own words."""
         value = files.read_json(self.path / "state.json")
         try:
-            return State(**value) if isinstance(value, dict) else State()
-        except TypeError:
+            return State(**{**value, "groups": tuple(value["groups"])})
+        except (TypeError, KeyError):
             return State()
 
     def alive(self) -> bool:

@@ -313,6 +313,15 @@ class Runner:
         if self._cancelled:
             raise Interrupted("interrupted")
 
+    def reap(self) -> None:
+        """Take children that have ended and that this runner did not start: orphans, which a pid 1 inherits."""
+        with self._lock, contextlib.suppress(ChildProcessError):
+            mine = {process.pid for process in self._processes}
+            while (found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+                if found.si_pid in mine:  # whoever waits for it takes it, and then the next is seen
+                    return
+                os.waitpid(found.si_pid, os.WNOHANG)
+
     def forget(self, process: Process) -> None:
         with self._lock:
             self._processes.discard(process)
