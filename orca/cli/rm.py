@@ -11,7 +11,7 @@ from orca.cli.options import Parser
 from orca.errors import StoreError, UsageError
 from orca.oci.image import Descriptor
 from orca.sources import names as images
-from orca.store import files, gc
+from orca.store import containers, files, gc
 from orca.store.store import Store
 from orca.ui import human
 from orca.ui.escape import visible
@@ -91,11 +91,19 @@ def names_of(store: Store, words: Sequence[str], *, force: bool) -> list[str]:
     return list(found)
 
 
+def _perhaps_a_container(store: Store, word: str) -> None:
+    """Raises StoreError with a hint for somebody who means one."""
+    if any(entry.config.name == word for entry in containers.listing(store)):
+        hint = f"orca container rm {word} deletes the container"
+        raise StoreError(f"no image {word!r} in the store", hint=hint)
+
+
 def _names(store: Store, tags: Mapping[str, Descriptor], word: str, *, force: bool) -> list[str]:
     # A name that is in the index as it is may be taken off even if it is none by today's grammar.
     there = (word, tags[word]) if word in tags else images.lookup(store, word)
     if there is None:
         if not force:
+            _perhaps_a_container(store, word)
             store.find(word)  # raises, with near names
         return []
     name, descriptor = there

@@ -126,6 +126,7 @@ def test_a_life(box: Box) -> None:
     assert box("start", "one").out == "one"
     box.wait_for(lambda: box("logs", "one").stdout.count("ready") == 2)
     assert box("logs", "one").stdout == "ready\nagain\nready\n"
+    assert "orca container rm one" in box("rm", "one", check=False).stderr
     running = box("container", "rm", "one", check=False)
     assert (running.returncode, "is running" in running.stderr) == (125, True)
     assert box("container", "rm", "-f", "one").out == "one"
@@ -170,7 +171,7 @@ def mine(orca: Orca, busybox: str, leftovers: Leftovers) -> Iterator[Box]:
 
 
 def test_logs(mine: Box) -> None:
-    script = "echo one; echo two >&2; printf three; echo; printf 'no newline'; touch /ready; sleep 1000"
+    script = "echo one; echo two >&2; sleep 0.3; printf three; echo; printf 'no newline'; touch /ready; sleep 1000"
     mine("run", "-d", "--name", "talk", "busybox", "sh", "-c", script)
     mine.wait_for(lambda: mine("logs", "talk").stdout.endswith("no newline"))
     done = mine("logs", "talk")
