@@ -83,6 +83,7 @@ class Downloads:
     def __init__(self, store: Store, emit: Callable[[Event], None]) -> None:
         self.directory = store.root / "cache" / "downloads"
         self.emit = emit
+        self._store = store
         self._locks: dict[Http, threading.Lock] = {}
         self._done: dict[Http, Download] = {}
         self._lock = threading.Lock()
@@ -152,13 +153,10 @@ class Downloads:
 
     def _take(self, source: Http, answer: requests.Response, step: int | None) -> Download:
         """Keep what the server sends. Raises DownloadError, _Passing."""
-        temporary = self.directory / f".{os.urandom(8).hex()}"
-        try:
-            digest, size = self._receive(source, answer, temporary, step)
+        with self._store.scratch() as scratch:  # what a killed build leaves there, the next one sweeps
+            digest, size = self._receive(source, answer, scratch / "download", step)
             self._check(source, digest)
-            os.rename(temporary, self._blob(digest))
-        finally:
-            temporary.unlink(missing_ok=True)
+            os.rename(scratch / "download", self._blob(digest))
         note = {
             "digest": digest,
             "size": size,

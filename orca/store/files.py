@@ -18,6 +18,8 @@ from orca.errors import StoreError
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 DEEPEST = 64
 """Levels of a tree that `remove_tree` goes down at once."""
+LARGEST_JSON = 256 << 20
+"""Bytes: far beyond any index or record, and still fits in memory."""
 
 
 def explain(error: OSError, doing: str) -> StoreError:
@@ -59,13 +61,26 @@ def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The JSON in `path`, or None when there is no such file or it is damaged."""
+    """The JSON in `path`, or None when there is no such file or it is damaged.
+
+    It may be in somebody else's directory: raises StoreError for a FIFO, a device, a file of any size.
+    """
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(_read_regular(path, LARGEST_JSON))
     except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return None
     except OSError as error:
         raise explain(error, f"reading {path.name}") from error
+
+
+def _read_regular(path: Path, most: int) -> bytes:
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY), "rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise StoreError(f"{path} is not a regular file")
+        if found.st_size > most:
+            raise StoreError(f"{path} has more than {most} bytes")
+        return file.read(most)  # one that grows meanwhile is damaged JSON
 
 
 def own_directory(path: Path) -> None:

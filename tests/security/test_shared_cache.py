@@ -126,6 +126,11 @@ def gone(cache: Cache, canary: Path) -> None:
         layer.unlink()
 
 
+def vast(cache: Cache, canary: Path) -> None:
+    """An index of holes, far larger than memory."""
+    os.truncate(cache.path / "index.json", 1 << 42)
+
+
 def fifo(cache: Cache, canary: Path) -> None:
     for layer in cache.layers():
         layer.unlink()
@@ -206,7 +211,7 @@ def fifo_index(cache: Cache, canary: Path) -> None:
 
 ATTACKS = (
     edited, shorter, longer, gone, fifo, endless, linked, swapped, plain_images, not_text, no_json, other_layers, urls,
-    no_diff_ids, bad_digest, bad_index, fifo_index,
+    no_diff_ids, bad_digest, bad_index, fifo_index, vast,
 )  # fmt: skip
 
 

@@ -133,6 +133,20 @@ def test_credentials_go_to_their_server_only(server: Web, store: Store) -> None:
     assert all(b"s3cret" not in path.read_bytes() for path in (store.root / "cache/downloads").iterdir())
 
 
+def test_a_killed_download_is_swept(server: Web, store: Store) -> None:
+    """What comes is kept below work/ until it is all there, where the next build looks for what others left."""
+    seen: list[list[str]] = []
+
+    def look(event: Event) -> None:
+        """Called with the first piece, while the download is under way."""
+        seen.append(sorted(path.suffix for path in (store.root / "work").iterdir()))
+
+    found = Downloads(store, look).get(source(server.put("/a", "hello")))
+    assert seen[0] == ["", ".lock"]
+    assert not list((store.root / "work").iterdir())
+    assert sorted(path.suffix for path in found.path.parent.iterdir()) == [".blob", ".json"]
+
+
 def test_limits(server: Web, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def endless(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)

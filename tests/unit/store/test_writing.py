@@ -83,8 +83,19 @@ def test_missing_json_is_none_and_a_directory_an_error(tmp_path: Path) -> None:
     assert files.read_json(tmp_path / "nothing") is None
     (tmp_path / "file").touch()
     assert files.read_json(tmp_path / "file" / "below") is None
-    with pytest.raises(StoreError, match="while reading"):
+    with pytest.raises(StoreError, match="Is a directory while reading"):
         files.read_json(tmp_path)
+
+
+def test_json_is_read_from_regular_files_alone(tmp_path: Path) -> None:
+    """A FIFO would keep us waiting, a device or a file with holes would fill the memory."""
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    (tmp_path / "holes").touch()
+    os.truncate(tmp_path / "holes", 1 << 40)
+    for name, message in (("fifo", "fifo is not a regular"), ("zero", "zero is not a regular"), ("holes", "has more")):
+        with pytest.raises(StoreError, match=message):
+            files.read_json(tmp_path / name)
 
 
 # -- own_directory
