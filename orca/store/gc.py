@@ -127,6 +127,7 @@ def find(store: Store, *, everything: bool = False) -> Garbage:
     for entry in containers.listing(store, "oci"):
         snapshots |= {*entry.config.snapshots}
         needed |= {digest for root in _of_container(entry) for digest in reach.below(root)}
+    snapshots |= _mounted(store)
     items += _blobs(store.images, needed)
     items += _trees("chains", store.root / "chains", {digest.removeprefix("sha256:") for digest in needed})
     items += _trees("snapshots", store.root / "snapshots", snapshots)
@@ -183,6 +184,12 @@ def _sort_steps(store: Store, reach: Reach) -> tuple[list[StepRecord], list[Item
         else:
             orphaned.append(item)
     return kept, orphaned
+
+
+def _mounted(store: Store) -> set[str]:
+    """The snapshots below what `orca mount` has left, until `orca umount` ends it."""
+    values = [files.read_json(path) for path in (store.root / "mounts").glob("*/info.json")]
+    return {str(value.get("snapshot")) for value in values if isinstance(value, dict)}
 
 
 def _of_sessions(store: Store) -> Iterator[str]:

@@ -63,6 +63,20 @@ def test_a_stage_that_only_cached_steps_read(fresh: Kitchen) -> None:
     assert fresh.orca("run", "app@2", "/bin/cat", "/a").stdout == "a\n"
 
 
+def test_the_tree_of_a_build(fresh: Kitchen) -> None:
+    fresh.build(DOCKERFILE, "-t", "app")
+    lines = fresh.orca("tree", "app").stdout.splitlines()
+    assert [line.split()[0] for line in lines if "stage" in line] == ["├─", "└─"]
+    assert lines[1] == "├─ stage 1" and lines[7] == "└─ stage one, copied from"
+    assert [line.split("─")[1].split()[0] for line in lines[2:7]] == ["3", "4", "5", "6", "7"]
+    rows = json.loads(fresh.orca("tree", "--json", "app").stdout)
+    assert [(row["step"], row["own"], row["layer"] is not None) for row in rows] == [
+        (1, False, False), (2, False, True), (3, True, False), (4, True, False), (5, True, True), (6, True, True),
+        (7, True, False),
+    ]  # fmt: skip
+    assert "history" in fresh.orca("tree", BASE).stdout
+
+
 def test_from_tag_push_and_unpack_take_a_step(fresh: Kitchen) -> None:
     fresh.build(DOCKERFILE, "-t", "app")
     fresh.orca("tag", "app@5", "five")

@@ -8,7 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # What a store keeps on purpose; everything else in it is scratch: what is in work/, and what nobody knows.
-KEPT = ("images", "snapshots", "steps", "chains", "sessions", "cache", "builds", "containers", "locks", "ostree")
+KEPT = (
+    "images",
+    "snapshots",
+    "steps",
+    "chains",
+    "mounts",
+    "sessions",
+    "cache",
+    "builds",
+    "containers",
+    "locks",
+    "ostree",
+)
 WORK = "work"
 
 
