@@ -14,6 +14,7 @@ from typing import Any
 from orca.cli.flags import limits, running
 from orca.dockerfile import durations
 from orca.errors import UsageError
+from orca.executor.cgroups import PERIOD
 from orca.executor.container import Request
 from orca.executor.network import parse_ports
 from orca.executor.options import Volume
@@ -26,6 +27,7 @@ REFUSED = {
     "--restart": "nobody is there who could start it again: orca has no daemon; a systemd unit can",
     "--privileged": "a container is never more than its sandbox; --cap-add and --device grant what one needs",
     "--link": "containers have no network in common; publish a port and use --network host, or --add-host",
+    "--init": "orca brings no init program: let the image's own be the ENTRYPOINT",
     "--pid": "every container has its own processes",
     "--ipc": "every container has its own",
     "--userns": "every container is in the sandbox's user namespace",
@@ -74,6 +76,7 @@ def declare_surroundings(add: Callable[..., Any]) -> None:
         help="an empty directory in memory; options size=, mode=, …")  # fmt: skip
     add("--read-only", action="store_true", help="no writing but into volumes and tmpfs")
     add("--device", action="append", default=[], metavar="PATH[:TARGET]", help="a device of this machine")
+    add("--cpus", metavar="N", help="so many processors' time, as in 1.5: --cpu-quota in other words")
     add("--add-host", action="append", default=[], metavar="NAME:IP", help="a line for /etc/hosts")
     add("--dns", action="append", default=[], metavar="IP", help="a name server; none: the image's own resolv.conf")
     add("--dns-search", action="append", default=[], metavar="DOMAIN", help="a search domain; . for none")
@@ -128,7 +131,7 @@ def read(given: argparse.Namespace, environ: Mapping[str, str]) -> Request:
         anonymous=anonymous,
         tmpfs=tmpfs,
         limits=limits.read(given),
-        groups=limits.groups(given),
+        groups=groups(given),
         group_parent=given.cgroup_parent,
         stop_signal=given.stop_signal and stop_signal(given.stop_signal),
         stop_timeout=None if given.stop_timeout is None else seconds(given.stop_timeout, "--stop-timeout"),
@@ -256,6 +259,18 @@ def _mount(word: str) -> tuple[str, str, str]:
         return kind, target, f"{fields.get('source', '')}:{target}:{'ro' if read_only else 'rw'}"
     options = [f"{name}={fields[f'tmpfs-{name}']}" for name in ("size", "mode") if f"tmpfs-{name}" in fields]
     return kind, target, f"{target}:{','.join(options)}"
+
+
+def groups(given: argparse.Namespace) -> Mapping[str, str]:
+    """What a cgroup shall say, --cpus too. Raises UsageError."""
+    found = dict(limits.groups(given))
+    if given.cpus is not None:
+        if "quota" in found or "period" in found:
+            raise UsageError("--cpus says the same as --cpu-quota and --cpu-period", hint="give one of them")
+        if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,3})?", given.cpus) or float(given.cpus) < 0.01:
+            raise UsageError(f"--cpus {given.cpus[:40]!r} is no number of processors", hint="write 1.5, for example")
+        found["quota"] = str(round(float(given.cpus) * PERIOD))
+    return found
 
 
 def stop_signal(text: str) -> str:

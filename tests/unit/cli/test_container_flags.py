@@ -85,6 +85,13 @@ def test_what_is_refused_by_name(name: str) -> None:
         run.run([f"{name}=x", "app"])
 
 
+def test_cpus() -> None:
+    assert request("--cpus", "1.5", "app").groups == {"quota": "150000"}
+    for words in (["--cpus", "0"], ["--cpus", "x"], ["--cpus", "1", "--cpu-quota", "5000"]):
+        with pytest.raises(UsageError, match="--cpus"):
+            request(*words, "app")
+
+
 def test_what_stands_behind_the_image_is_not_orcas() -> None:
     flags.refuse(["app", "--privileged"])
 
