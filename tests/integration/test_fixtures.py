@@ -17,6 +17,8 @@ from support.proc import fetch, free_port
 from support.registry import RegistryImage
 from support.users import User, myself
 
+from orca.dockerfile import parser
+
 pytestmark = pytest.mark.slow
 
 
@@ -58,15 +60,36 @@ def test_seed(
         again = orca("build", "-t", "seed", context, user=who)
         assert again.out == digest
         assert again.stderr.count("CACHED") >= 2
+        rows = json.loads(orca("images", "--json", user=who).stdout)
+        assert [row["digest"] for row in rows if row["name"] == "localhost/seed:latest"] == [digest]
         port = free_port()
         id_ = orca("run", "-d", "--rm", "-p", f"{port}:80", "seed", user=who).out
         assert "SUCCESS" in fetch(f"http://127.0.0.1:{port}/")
         assert orca("stop", id_, user=who).out == id_
+        check_script(orca, context, contents[-1], who)
     # mmdebstrap's layer is the base; then COPY, then RUN.
     assert len(contents[0]) == 3
     assert contents[0] == contents[1]
     assert "etc/lighttpd/lighttpd.conf" in contents[0][2]
     leftovers.assert_none()
+
+
+def check_script(orca: Orca, context: Path, wanted: list[dict[str, Any]], who: User | None) -> None:
+    """A shell script, instruction by instruction, makes the same image; all of it comes from the cache."""
+    instructions = parser.parse((context / "Dockerfile").read_bytes()).instructions
+    steps = [f"orca step -q $b - <<'END'\n{found.text}\nEND" for found in instructions[1:]]
+    text = "\n".join(
+        ["set -e", f'orca() {{ {orca.command(user=who)[0]} "$@"; }}', "b=$(orca from --name story debian:12)", *steps]
+    )
+    records = orca.store_of(who) / "builds"
+    before = sorted(records.iterdir())
+    for _ in range(2):
+        run = (who or myself()).run(
+            "sh", "-c", f"{text}\norca commit -q $b -t story", env=orca.environment(who), cwd=context
+        )
+        assert layers(orca.store_of(who) / "images", str(run.stdout).split()[-1]) == wanted
+        check_seed_config(orca.config("localhost/story:latest", user=who))
+        assert sorted(records.iterdir()) == before
 
 
 def check_seed_config(image: dict[str, Any]) -> None:
