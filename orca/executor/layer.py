@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from orca.tools.command import Runner
 
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
-_AUFS_OPAQUE = re.compile(r"(?<![^/])\.wh\.\.opq$")  # fuse-overlayfs' own name for it
+_FUSE_OPAQUE = ".wh..opq"  # fuse-overlayfs' own name for it, which it may write beside the other
 _OPAQUE_MARKS = ("user.overlay.opaque", "trusted.overlay.opaque", "user.fuseoverlayfs.opaque")
 
 
@@ -52,10 +51,13 @@ def changes(upper: Path, *, named_whiteouts: bool = False) -> Iterator[Change]:
         below: list[tuple[str, str]] = []
         with os.scandir(full) as listing:
             entries = sorted(listing, key=lambda entry: entry.name)
+        if named_whiteouts and not {OPAQUE, _FUSE_OPAQUE}.isdisjoint(entry.name for entry in entries):
+            yield Change(f"{path}/{OPAQUE}".lstrip("/"), marker=True)
+            entries = [entry for entry in entries if entry.name not in (OPAQUE, _FUSE_OPAQUE)]
         for entry in entries:
             where = f"{path}/{entry.name}" if path else entry.name
             if entry.name.startswith(WHITEOUT) and named_whiteouts:
-                yield Change(_AUFS_OPAQUE.sub(OPAQUE, where), marker=True)
+                yield Change(where, marker=True)
                 continue
             if entry.name.startswith(WHITEOUT):
                 raise ImageError(

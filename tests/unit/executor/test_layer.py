@@ -89,7 +89,7 @@ def test_names_that_mean_whiteouts_are_refused(name: str, upper: Path) -> None:
 def test_where_whiteouts_are_files_they_mean_what_they_say(upper: Path) -> None:
     (upper / "d").mkdir()
     (upper / "e").mkdir()
-    for name in (".wh.gone", "d/.wh.x", "d/.wh..wh..opq", "e/.wh..opq"):
+    for name in (".wh.gone", "d/.wh.x", "d/.wh..wh..opq", "d/.wh..opq", "e/.wh..opq"):
         (upper / name).touch()
     found = list(layer.changes(upper, named_whiteouts=True))
     assert [change.path for change in found if change.marker] == [
