@@ -279,15 +279,21 @@ def deliver(given: argparse.Namespace, options: Options, result: Result, store: 
         (given.iidfile, lambda: digest.encode()),
         (given.metadata_file, lambda: json.dumps(metadata(options, result), indent=2).encode()),
     ]
-    for path, content in writers:
-        if path is not None:
-            try:
-                Path(path).write_bytes(content())
-            except OSError as error:
-                raise files.explain(error, f"writing {path}") from error
-    taken = any(output.dest == STDOUT for output in options.outputs)
-    print(digest, file=sys.stderr if taken else sys.stdout, flush=True)
+    try:
+        for path, content in writers:
+            if path is not None:
+                _written(path, content())
+    finally:  # the image is there in any case
+        taken = any(output.dest == STDOUT for output in options.outputs)
+        print(digest, file=sys.stderr if taken else sys.stdout, flush=True)
     return digest
+
+
+def _written(path: str, content: bytes) -> None:
+    try:
+        Path(path).write_bytes(content)
+    except OSError as error:
+        raise files.explain(error, f"writing {path}") from error
 
 
 def metadata(options: Options, result: Result) -> dict[str, object]:

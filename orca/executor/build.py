@@ -33,7 +33,7 @@ from orca.oci import platform as platforms
 from orca.oci.image import Descriptor, ImageConfig
 from orca.plan import scope as scopes
 from orca.plan.scope import Scope
-from orca.plan.stages import SCRATCH, Plan, Stage, make_plan, split
+from orca.plan.stages import SCRATCH, Plan, Stage, known, make_plan, split
 from orca.sources.tree import digest_items
 from orca.store.chains import Link
 from orca.store.files import explain
@@ -515,8 +515,8 @@ def check_stage_names(options: Options) -> None:
     _, stages = split(options.dockerfile)
     there = {name for index, (origin, _) in enumerate(stages) for name in (origin.stage, str(index)) if name}
     for name in sorted(options.caching.no_cache_stages - there):
-        hint = f"it has: {', '.join(origin.stage for origin, _ in stages if origin.stage) or f'0 to {len(stages) - 1}'}"
-        raise UsageError(f"--no-cache-filter: no stage {name!r} in the Dockerfile", hint=hint)
+        names = [origin.stage for origin, _ in stages if origin.stage]
+        raise UsageError(f"--no-cache-filter: no stage {name!r} in the Dockerfile", hint=known(names, len(stages)))
 
 
 def refuse_early(plan: Plan, settings: Settings) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from orca.dockerfile import mounts
@@ -215,10 +215,17 @@ def _target(stages: list[Stage], names: Mapping[str, int], target: str | None) -
     import difflib
 
     near = difflib.get_close_matches(target.lower(), names, 1)
-    there = ", ".join(names) or f"0 to {len(stages) - 1}"
     raise UsageError(
-        f"no stage {target!r} in the Dockerfile", hint=f"did you mean {near[0]}?" if near else f"it has: {there}"
+        f"no stage {target!r} in the Dockerfile",
+        hint=f"did you mean {near[0]}?" if near else known(list(names), len(stages)),
     )
+
+
+def known(names: Sequence[str], count: int) -> str:
+    """The hint that says by what a Dockerfile's `count` stages are called."""
+    if names:
+        return f"it has: {', '.join(names)}"
+    return f"its stages have no names, only numbers: 0 to {count - 1}" if count > 1 else "it has one stage, number 0"
 
 
 def _reach(stages: list[Stage], wanted: Stage, names: Mapping[str, int], first: int) -> Plan:

@@ -16,6 +16,9 @@ from orca.ui.terminal import styled
 SHOWN_LINES = 8
 """Source lines of an instruction, and last words of a tool, that an error shows at most."""
 
+SHOWN_VALUE = 200
+"""Characters of one word, or of one quoted value, that an error shows at most."""
+
 SHOWN_OUTPUT = 12
 """Last lines of a RUN's output that an error shows at most."""
 
@@ -32,7 +35,7 @@ class _Page:
 
     def told(self, label: str, text: str, style: str) -> list[str]:
         """`label` in its style, then `text` wrapped behind it."""
-        lines = human.wrap(visible(text), self.width, first=label, indent=" " * min(len(label), 7))
+        lines = human.wrap(_shortened(visible(text)), self.width, first=label, indent=" " * min(len(label), 7))
         return [self.paint(label, style) + lines[0][len(label) :], *lines[1:]]
 
     def quoted(self, lines: Sequence[str]) -> list[str]:
@@ -80,6 +83,13 @@ def render_finding(event: CheckFound, *, color: bool, width: int) -> str:
     return "\n".join(
         [*page.told("warning: ", f"{event.rule}: {event.message}", "bold yellow"), *_place(page, event.location)]
     )
+
+
+def _shortened(text: str) -> str:
+    """`text` with what is too long in it cut in the middle: words, and what stands in quotes."""
+    half = SHOWN_VALUE // 2 - 1
+    long = rf"(?<![^\s=(])(?:'[^']{{{SHOWN_VALUE},}}'|\"[^\"]{{{SHOWN_VALUE},}}\")|\S{{{SHOWN_VALUE + 1},}}"
+    return re.sub(long, lambda found: f"{found[0][:half]}…{found[0][-half:]}", text)
 
 
 def _place(page: _Page, location: Location) -> list[str]:

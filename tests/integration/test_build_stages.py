@@ -209,8 +209,14 @@ def test_files_about_the_result(kitchen: Kitchen, tmp_path: Path) -> None:
         assert value["containerimage.descriptor"]["size"] == built.blob(built.digest).stat().st_size
         ids.unlink()
         metadata.unlink()
-    said = kitchen.fails(f"FROM {BASE}\n", f"--iidfile={tmp_path / 'not' / 'there'}")
-    assert "No such file or directory while writing" in said
+    for option in ("--iidfile", "--metadata-file"):  # told before anything is built
+        said = kitchen.fails(f"FROM {BASE}\nRUN exit 9\n", f"{option}={tmp_path / 'not' / 'there'}", code=2)
+        assert f"{tmp_path / 'not'} is not a directory" in " ".join(said.split())
+        said = kitchen.fails(f"FROM {BASE}\nRUN exit 9\n", f"{option}={tmp_path}", code=2)
+        assert "is not the name of a file" in " ".join(said.split())
+    # One that fails all the same loses nobody the digest.
+    full = kitchen.run(f"FROM {BASE}\nENV F=1\n", "--iidfile=/dev/full")
+    assert (full.returncode, full.stdout.strip()) == (125, built.digest) and "no space left" in full.stderr
 
 
 def test_output_to_a_layout(kitchen: Kitchen, tmp_path: Path) -> None:

@@ -167,6 +167,8 @@ def _transport(transport: str, place: str, word: str) -> Output:
         colon, rest = ":", "latest"
     path = os.path.abspath(path)
     _check_parent(path, word)
+    if transport in ("oci", "dir"):
+        _check_directory(path, word, layout=transport == "oci")
     return Output("transport", f"{transport}:{path}{colon}{rest}")
 
 
@@ -188,11 +190,27 @@ def _placed(output: Output, word: str) -> Output:
     if output.kind == "local" or not output.archive:
         if os.path.lexists(path) and not os.path.isdir(path):
             raise UsageError(f"--output {word}: {output.dest} is not a directory")
+        _check_directory(path, word, layout=output.kind == "oci")
         return replace(output, dest=path)
     if os.path.isdir(path):
         raise UsageError(f"--output {word}: {output.dest} is a directory", hint="name a file")
     _check_parent(path, word)
     return replace(output, dest=path)
+
+
+def _check_directory(path: str, word: str, *, layout: bool) -> None:
+    """Not the root of this machine; and where it is an OCI layout already, one that skopeo can read at once."""
+    if os.path.isdir(path) and os.path.samefile(path, "/"):
+        raise UsageError(
+            f"--output {word}: the image's files would go over this machine's own", hint="name a directory for them"
+        )
+    for name in ("index.json", "oci-layout") if layout else ():
+        file = os.path.join(path, name)
+        if os.path.lexists(file) and (os.path.islink(file) or not os.path.isfile(file)):
+            raise UsageError(
+                f"--output {word}: {file} is not a regular file, so {path} is no OCI layout",
+                hint="name another directory, or one that is not there yet",
+            )
 
 
 def _check_parent(path: str, word: str) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from typing import Any
 
+from orca.errors import UsageError
 from orca.executor.options import Naming, Output
 
 TITLE = "results"
@@ -23,9 +25,23 @@ def declare(add: Callable[..., Any]) -> None:
 
 
 def read(given: argparse.Namespace, naming: Naming) -> tuple[Output, ...]:
-    """The outputs that are asked for. Raises UsageError."""
+    """The outputs that are asked for. Raises UsageError, also for files about the result that cannot be written."""
+    for option, path in (("--iidfile", given.iidfile), ("--metadata-file", given.metadata_file)):
+        if path is not None:
+            _check_file(option, path)
     if not given.output and not given.push:
         return ()
     from orca.cli.flags import outputs
 
     return outputs.outputs(given.output, naming, push=given.push)
+
+
+def _check_file(option: str, path: str) -> None:
+    """What would fail after the build is told before it. Raises UsageError."""
+    parent = os.path.dirname(os.path.abspath(path))
+    if not path or "\0" in path or os.path.isdir(path):
+        raise UsageError(f"{option}={path} is not the name of a file", hint=f"{option}=FILE")
+    if not os.path.isdir(parent):
+        raise UsageError(f"{option}={path}: {parent} is not a directory", hint=f"mkdir -p {parent}")
+    if not os.access(path if os.path.exists(path) else parent, os.W_OK):
+        raise UsageError(f"{option}={path} cannot be written", hint=f"{option}=FILE in a directory of your own")

@@ -130,6 +130,29 @@ class TestWords:
         found = words.parse(word)
         assert found == Output(**{**vars(wanted), "dest": wanted.dest.replace("{cwd}", str(tmp_path))})
 
+    def test_not_over_this_machine(self, tmp_path: Path) -> None:
+        (tmp_path / "link").symlink_to("/")
+        for word in ("/", "//", "type=local,dest=/", "/tmp/..", f"{tmp_path}/link", "oci:/:x", "dir:/",
+                     "type=oci,tar=false,dest=/"):  # fmt: skip
+            with pytest.raises(UsageError, match="this machine's own") as caught:
+                words.parse(word)
+            assert caught.value.hint == "name a directory for them"
+
+    @pytest.mark.parametrize("name", ["index.json", "oci-layout"])
+    def test_not_into_a_layout_for_which_skopeo_would_wait(self, name: str, tmp_path: Path) -> None:
+        place = tmp_path / "out"
+        place.mkdir()
+        asked = (f"oci:{place}:x", f"type=oci,tar=false,dest={place}", f"dest={place},tar=false,type=oci")
+        (place / name).write_text("{}")
+        for word in asked:
+            assert str(place) in words.parse(word).dest
+        (place / name).unlink()
+        os.mkfifo(place / name)
+        for word in asked:
+            with pytest.raises(UsageError, match=f"{name} is not a regular file"):
+                words.parse(word)
+        assert words.parse(str(place)).kind == "local"  # there it is a file like any other
+
     def test_not_to_a_terminal(self, mocker: MockerFixture) -> None:
         mocker.patch("sys.stdout.isatty", return_value=True)
         with pytest.raises(UsageError, match="terminal"):

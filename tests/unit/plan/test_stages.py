@@ -93,7 +93,10 @@ def test_an_unknown_target(target: str, hint: str) -> None:
 def test_an_unknown_target_where_no_stage_has_a_name() -> None:
     with pytest.raises(UsageError) as caught:
         plan_of("FROM a\nFROM b", "x")
-    assert caught.value.hint == "it has: 0 to 1"
+    assert caught.value.hint == "its stages have no names, only numbers: 0 to 1"
+    with pytest.raises(UsageError) as caught:
+        plan_of("FROM a", "x")
+    assert caught.value.hint == "it has one stage, number 0"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from orca.errors import DockerfileError, Interrupted, Location, RunFailed, ToolError
+from orca.errors import DockerfileError, Interrupted, Location, OrcaError, RunFailed, ToolError
 from orca.events import Warned
 from orca.ui import render_error, render_warning
 from orca.ui.escape import strip_controls
@@ -101,3 +101,12 @@ def test_warning() -> None:
     event = Warned("JSON is better", "write []", Location("Dockerfile", 5, 5))
     text = render_warning(event, color=False, width=80)
     assert text == "warning: JSON is better (Dockerfile:5)\n   hint: write []"
+
+
+def test_a_long_value_is_not_repeated_whole() -> None:
+    path = "/" + "p" * 150
+    for value in ("v" * 100_000, "two words " * 10_000, "'" * 5000):
+        said = render_error(OrcaError(f"bad --name {value!r} in docker's {path}", hint=f"not {value!r}"), color=False,
+            width=80)  # fmt: skip
+        assert len(" ".join(said.split())) < 1000 and path in said and "…" in said
+    assert "a" * 200 in render_error(OrcaError("a" * 200), color=False, width=80)
