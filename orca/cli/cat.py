@@ -23,7 +23,7 @@ def make_parser() -> Parser:
     """The options of `orca cat`."""
     parser = Parser("cat", "Print files of an image.", EXAMPLES, usage="orca cat [options] IMAGE PATH ...")
     add = parser.add_argument
-    add("image", metavar="IMAGE", help="a name, a digest, or the beginning of a digest")
+    add("image", metavar="IMAGE", help="a name, a digest, or the id of a scripted build")
     add("paths", metavar="PATH", nargs="+", help="regular files")
     add("--platform", metavar="OS/ARCH", help="which image of an index of several (default: this machine's)")
     return parser
@@ -35,7 +35,7 @@ def run(arguments: Sequence[str]) -> int:
     wanted = platform.parse(given.platform) if given.platform else platform.host()
     store = Store.open()
     with store.in_use():
-        found = names.find(store, given.image, wanted)[2]
+        found = names.look(store, given.image, wanted)
         tree = contents.tree(contents.listings(found, store))
         there = [contents.must_be_there(tree.resolve(path), path) for path in given.paths]
         for path, each in zip(given.paths, there, strict=True):

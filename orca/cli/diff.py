@@ -19,6 +19,7 @@ from orca.ui.terminal import Terminal
 EXAMPLES = """\
   orca diff app:1 app:2       what version 2 added (A), changed (C) and removed (D)
   orca diff app@3 app@4       what step 4 of a build did
+  orca diff $b@2 $b           what the steps of a scripted build after step 2 did
   orca diff app               what the last step that has files did: the last layer
   orca diff --json a b        the same for programs"""
 
@@ -47,12 +48,12 @@ def run(arguments: Sequence[str]) -> int:
     wanted = platform.parse(given.platform) if given.platform else platform.host()
     store = Store.open()
     with store.in_use():
-        layers = contents.listings(names.find(store, given.image, wanted)[2], store)
+        layers = contents.listings(names.look(store, given.image, wanted), store)
         other = layers
         if given.other is None:
             layers = layers[:-1]
         else:
-            other = contents.listings(names.find(store, given.other, wanted)[2], store)
+            other = contents.listings(names.look(store, given.other, wanted), store)
     found = list(contents.diff(contents.tree(layers), contents.tree(other), whole=given.all))
     if given.json:
         print_json([to_json(change) for change in found])

@@ -34,7 +34,7 @@ def make_parser() -> Parser:
         "files", "List files of an image. Nothing is unpacked.", EXAMPLES, usage="orca files [options] IMAGE [PATH]"
     )
     add = parser.add_argument
-    add("image", metavar="IMAGE", help="a name, a digest, or the beginning of a digest")
+    add("image", metavar="IMAGE", help="a name, a digest, or the id of a scripted build")
     add("path", metavar="PATH", nargs="?", default="/", help="a file, or a directory (default: /)")
     add("-R", "--recursive", action="store_true", help="everything below it")
     add("-d", "--directory", action="store_true", help="the directory itself, not what is in it")
@@ -49,7 +49,7 @@ def run(arguments: Sequence[str]) -> int:
     wanted = platform.parse(given.platform) if given.platform else platform.host()
     store = Store.open()
     with store.in_use():
-        found = names.find(store, given.image, wanted)[2]
+        found = names.look(store, given.image, wanted)
         tree = contents.tree(contents.listings(found, store))
     start = tree.resolve(given.path, last=given.path.endswith("/") or not given.directory)
     rows = chosen(tree, contents.must_be_there(start, given.path), deep=given.recursive, itself=given.directory)

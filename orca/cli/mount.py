@@ -24,6 +24,7 @@ EXAMPLES = """\
   orca mount app -- sh -c 'du -sh "$ORCA_MOUNT"/*'
   orca mount --rw app -- sh                  what it changes is thrown away at the end
   dir=$(orca mount app); ls "$dir"; orca umount "$dir"     root only
+  orca mount $b -- ls '$ORCA_MOUNT/srv'      a scripted build, as it is by now
   orca mount                                 what is mounted
 
 An ordinary user can mount only inside the sandbox, which ends with the command. '$ORCA_MOUNT' as a word of its own, or
@@ -33,11 +34,11 @@ at the beginning of one, is replaced in the command too."""
 def make_parser() -> Parser:
     """The options of `orca mount`."""
     parser = Parser(
-        "mount", "Mount an image's root file system, read-only.", EXAMPLES,
+        "mount", "Mount the root file system of an image or a scripted build, read-only.", EXAMPLES,
         usage="orca mount [options] [IMAGE [-- COMMAND ...]]",
     )  # fmt: skip
     add = parser.add_argument
-    add("image", metavar="IMAGE", nargs="?", help="a name, a digest, or the beginning of a digest")
+    add("image", metavar="IMAGE", nargs="?", help="a name, a digest, the id of a scripted build")
     add("command", metavar="COMMAND", nargs=REMAINDER, help="run this, with the place in $ORCA_MOUNT, then unmount")
     add("--rw", action="store_true", help="writable; the image and the store stay as they are")
     add("--platform", metavar="OS/ARCH", help="which image of an index of several (default: this machine's)")
@@ -65,7 +66,7 @@ def run(arguments: Sequence[str]) -> int:
         raise UsageError("only root can leave a mount behind", hint=hint)
     wanted = platforms.parse(given.platform) if given.platform else platforms.host()
     with store.in_use():
-        image = names.find(store, given.image, wanted)[2]
+        image = names.look(store, given.image, wanted)
         store.images.verify(image, layers=False)
         import sh  # noqa: F401  # loaded here once, not again on each side of the fork
 

@@ -21,7 +21,7 @@ def make_parser() -> Parser:
     """The options of `orca umount`."""
     parser = Parser("umount", "End mounts that orca mount left.", EXAMPLES, usage="orca umount [options] MOUNT ...")
     add = parser.add_argument
-    add("mounts", metavar="IMAGE", nargs="*", help="the path that was printed, its id, or the image's name")
+    add("mounts", metavar="IMAGE", nargs="*", help="the path that was printed, its id, or what was mounted")
     add("-a", "--all", action="store_true", help="all of them")
     add("-f", "--force", action="store_true", help="also one that is in use: it goes when its last user has gone")
     return parser

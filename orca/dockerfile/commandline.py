@@ -30,7 +30,9 @@ def instruction_text(words: WORDS, body: str | None = None) -> str:
     if any("\n" in word for word in (words[0], *flags)):
         raise UsageError("a line end in the name or a flag of an instruction")
     if keyword == "ONBUILD" and rest:
-        return " ".join([keyword, instruction_text(rest, body)])
+        # One word with blanks is an instruction as in a Dockerfile, not the name of one.
+        inner = rest[0] if len(rest) == 1 and len(rest[0].split()) > 1 else instruction_text(rest, body)
+        return " ".join([keyword, *flags, inner])
     head = " ".join([keyword, *flags])
     if keyword == "RUN" and not rest:
         return head if body is None else heredoc(head, body)

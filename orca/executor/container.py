@@ -34,6 +34,7 @@ from orca.oci.platform import Platform
 from orca.sources.access import Access
 from orca.sources.images import Puller
 from orca.sources.names import in_store, stored
+from orca.store import sessions
 from orca.store.containers import Held, State
 from orca.store.layout import Image
 from orca.store.ostree import OstreeStore
@@ -307,6 +308,7 @@ def find_image(request: Request, shop: Workshop, view: View, access: Access | No
     platform = platforms.parse(request.platform) if request.platform else platforms.host()
     puller = Puller(shop.store, shop.runner, shop.scratch, access)
     there = in_store(shop.store, text) if request.pull in ("missing", "never") else None
+    there = there or sessions.image(shop.store, text)  # after the images of that name, before a registry's
     if there is not None and (found := stored(shop.store, there, platform, fitting=asked)) is not None:
         return found
     with view() as emit:

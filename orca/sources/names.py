@@ -7,7 +7,7 @@ from dataclasses import replace
 from orca.oci import platform as platforms
 from orca.oci.image import Descriptor
 from orca.oci.platform import Platform
-from orca.store import chains
+from orca.store import chains, sessions
 from orca.store.layout import Image
 from orca.store.store import Store, pinned
 
@@ -69,9 +69,20 @@ def stored(store: Store, descriptor: Descriptor, platform: Platform, *, fitting:
 
 
 def find(store: Store, text: str, platform: Platform | None = None) -> tuple[str | None, Descriptor, Image]:
-    """`lookup`, and the image itself. Raises StoreError with near names when there is none."""
+    """`lookup`, else where the scripted build of that id stands; and the image itself.
+
+    Raises StoreError with near names when there is none.
+    """
     found = lookup(store, text, platform)
+    if found is None and (there := sessions.image(store, text)) is not None:
+        found = None, there
     if found is None:
         store.find(text)  # raises
         raise AssertionError(text)
     return *found, store.images.image(found[1], platform)
+
+
+def look(store: Store, text: str, platform: Platform | None = None) -> Image:
+    """The image for who looks at its files: as for FROM, a scripted build's id goes before an image of that name."""
+    there = sessions.image(store, text)
+    return store.images.image(there, platform) if there is not None else find(store, text, platform)[2]

@@ -15,7 +15,7 @@ from typing import Any
 
 from orca.errors import ImageError, StoreError, UsageError
 from orca.oci.image import Descriptor
-from orca.store import files
+from orca.store import chains, files
 from orca.store.store import Store
 
 VERSION = 1
@@ -131,6 +131,25 @@ def get(store: Store, name: str) -> Session:
     near = difflib.get_close_matches(name, names(store), 1)
     hint = f"did you mean {near[0]}?" if near else "orca from IMAGE begins one; orca steps lists them"
     raise StoreError(f"no scripted build {name[:80]!r}", hint=hint)
+
+
+def image(store: Store, text: str) -> Descriptor | None:
+    """The image where a session stands, or with `ID@N` after its N-th step; None when `text` begins with no id.
+
+    Raises StoreError when there is no such step, or when its image is gone.
+    """
+    name, number = chains.split(text)
+    session = find(store, name)
+    if session is None:
+        return None
+    if number is not None and not 0 < number <= len(session.steps):
+        hint = f"orca steps {name} lists them"
+        raise StoreError(f"{name} has no step {number}: it has 1 to {len(session.steps)}", hint=hint)
+    done = session.steps[number - 1] if number else session.last
+    if not store.complete(done.manifest):
+        hint = f"orca undo {name} goes back; orca abandon {name} ends it"
+        raise StoreError(f"{text}: a layer is missing in the store, or damaged", hint=hint)
+    return store.whole(done.manifest, done.state)
 
 
 def put(store: Store, session: Session) -> None:

@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -241,8 +241,12 @@ class Store:
         manifest = record.manifest if manifest is None and record is not None else manifest
         if manifest is None or record is None or not record.state:
             return manifest
+        return self.whole(manifest, record.state)
+
+    def whole(self, manifest: Descriptor, state: Mapping[str, Any]) -> Descriptor:
+        """A step's image, with those fields of its config that umoci does not write; `state` is that after the step."""
         made = self.images.image(manifest)
-        known = ImageConfig.from_json(record.state["config"])
+        known = ImageConfig.from_json(state["config"])
         history = tuple(replace(entry, author=entry.author or None) for entry in made.config.history)
         whole = replace(known, created=made.config.created, diff_ids=made.config.diff_ids, history=history)
         if whole == replace(made.config, history=history):

@@ -190,3 +190,38 @@ def test_steps_of_one_script_at_the_same_time(fresh: Kitchen) -> None:
     assert len(steps(orca, "x")) == 5
     digest = orca("commit", "x").out
     assert sorted(orca("run", digest, "cat", "/all").stdout.split()) == list("0123")
+
+
+def test_a_look_at_one(fresh: Kitchen) -> None:
+    orca = fresh.orca
+    orca("from", "--name", "x", BASE)
+    orca("step", "x", "RUN", "mkdir /srv; echo one > /srv/word")
+    orca("step", "x", "RUN", "echo two > /srv/word")
+    orca("step", "x", "ONBUILD", "RUN true")
+    assert (orca("cat", "x", "/srv/word").stdout, orca("cat", "x@2", "/srv/word").stdout) == ("two\n", "one\n")
+    assert "/srv/word" in orca("files", "x", "/srv").stdout
+    assert "/srv/word " in orca("diff", "x@2", "x").stdout
+    assert orca("mount", "x", "--", "cat", "$ORCA_MOUNT/srv/word").stdout == "two\n"
+    assert orca("run", "--rm", "x", "cat", "/srv/word").stdout == "two\n"
+    config = json.loads(orca("inspect", "x").stdout)[0]["config"]["config"]
+    assert config["OnBuild"] == ["RUN true"]  # umoci does not write it, the scripted build knows it
+    orca("unpack", "x@2", orca.top / "out")
+    assert (orca.top / "out/srv/word").read_text() == "one\n"
+    # A mount stays what it was.
+    place = Path(orca("mount", "x").out)
+    orca("step", "x", "RUN", "rm /srv/word")
+    assert (place / "srv/word").read_text() == "two\n"
+    assert orca("umount", "x").out == str(place)
+    # Who looks means the scripted build, who runs it the image of that name.
+    orca("tag", BASE, "x")
+    assert orca("mount", "x", "--", "ls", "$ORCA_MOUNT/srv").stdout == ""
+    assert orca("files", "x:latest", "/srv", check=False).returncode == 2
+    assert orca("run", "--rm", "x", "ls", "/srv", check=False).returncode == 1
+    for words, message in (
+        (("cat", "x@6", "/srv/word"), "x has no step 6: it has 1 to 5"),
+        (("cat", "x@0", "/srv/word"), "x has no step 0"),
+        (("cat", "y", "/srv/word"), "no image 'y'"),
+        (("rm", "y"), "no image 'y'"),
+    ):
+        wrong = orca(*words, check=False)
+        assert wrong.returncode == 125 and message in wrong.stderr, wrong

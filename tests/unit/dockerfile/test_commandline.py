@@ -33,6 +33,8 @@ from orca.errors import UsageError
         (["HEALTHCHECK", "--interval=5s", "CMD", "curl", "a b"], "HEALTHCHECK --interval=5s CMD curl 'a b'"),
         (["HEALTHCHECK", "NONE"], "HEALTHCHECK NONE"),
         (["ONBUILD", "run", "echo", "a b"], "ONBUILD RUN echo 'a b'"),
+        (["ONBUILD", "RUN echo 'a  b'"], "ONBUILD RUN echo 'a  b'"),
+        (["ONBUILD", "--no", "RUN", "true"], "ONBUILD --no RUN true"),
     ],
 )  # fmt: skip
 def test_words(words: list[str], text: str) -> None:
