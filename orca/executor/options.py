@@ -1,4 +1,7 @@
-"""What a build is asked to do, as values. Each group of `cli/flags` fills one of these."""
+"""What a build is asked to do, as values. Each group of `cli/flags` fills one of these.
+
+Nobody compares or prints the large ones: without eq and repr they are defined faster, which every start pays for.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ class Annotation:
     platform: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Naming:
     """What the finished image says of itself. `tags` are full names; `epoch` is SOURCE_DATE_EPOCH.
 
@@ -167,7 +170,7 @@ class Running:
         return {name: value for name, value in found.items() if value}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Caching:
     """What may be taken from before. `pull` is one of sources.images.POLICIES.
 
@@ -181,7 +184,7 @@ class Caching:
     cache_to: tuple[Place, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Contexts:
     """What else there is to build from. `temporary`: the build context is gone after the build.
 
@@ -192,7 +195,7 @@ class Contexts:
     named: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Options:
     """A build. `platform` is what a `Build` is for; `platforms` are those that were asked for, if any were.
 
@@ -217,7 +220,7 @@ class Options:
     contexts: Contexts = Contexts()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Result:
     """What was built, in the store: an image, or an index of `images` of which `image` is the first."""
 
