@@ -6,12 +6,12 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from orca.cli import choice
 from orca.cli.history import entries
 from orca.cli.images import NOTHING, short
 from orca.cli.options import Parser, print_json
 from orca.executor import contents
 from orca.executor.layers import clean
-from orca.oci import platform
 from orca.sources import names
 from orca.store import chains
 from orca.store.layout import Image
@@ -40,7 +40,7 @@ def make_parser() -> Parser:
     add = parser.add_argument
     add("image", metavar="IMAGE", help="a name, a digest, or the beginning of a digest")
     add("path", metavar="PATH", help="a path in the image, also one that was removed")
-    add("--platform", metavar="OS/ARCH", help="which image of an index of several (default: this machine's)")
+    choice.add_option(add)
     add("--json", action="store_true", help="print JSON: one object for each change")
     return parser
 
@@ -48,7 +48,7 @@ def make_parser() -> Parser:
 def run(arguments: Sequence[str]) -> int:
     """Print the table. Raises UsageError for a path that never was there."""
     given = make_parser().parse(arguments)
-    wanted = platform.parse(given.platform) if given.platform else platform.host()
+    wanted = choice.wanted(given)
     store = Store.open()
     with store.in_use():
         found = names.find(store, given.image, wanted)[2]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 
+from orca.cli import choice
 from orca.cli.options import Parser
 from orca.errors import UsageError
 from orca.executor import contents
-from orca.oci import platform
 from orca.sources import names
 from orca.store.store import Store
 from orca.ui.escape import visible
@@ -25,14 +25,14 @@ def make_parser() -> Parser:
     add = parser.add_argument
     add("image", metavar="IMAGE", help="a name, a digest, or the id of a scripted build")
     add("paths", metavar="PATH", nargs="+", help="regular files")
-    add("--platform", metavar="OS/ARCH", help="which image of an index of several (default: this machine's)")
+    choice.add_option(add)
     return parser
 
 
 def run(arguments: Sequence[str]) -> int:
     """Print the bytes; on a terminal only of text, with what could drive the terminal escaped."""
     given = make_parser().parse(arguments)
-    wanted = platform.parse(given.platform) if given.platform else platform.host()
+    wanted = choice.wanted(given)
     store = Store.open()
     with store.in_use():
         found = names.look(store, given.image, wanted)

@@ -6,10 +6,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from orca.cli import choice
 from orca.cli.options import Parser, print_json
 from orca.executor import contents
 from orca.executor.contents import Change
-from orca.oci import platform
 from orca.sources import names
 from orca.store.store import Store
 from orca.ui import human
@@ -37,7 +37,7 @@ def make_parser() -> Parser:
     add("image", metavar="IMAGE", help="the older one; alone: what its last layer did")
     add("other", metavar="IMAGE", nargs="?", help="the newer one")
     add("-a", "--all", action="store_true", help="every path, and times of directories")
-    add("--platform", metavar="OS/ARCH", help="which image of an index of several (default: this machine's)")
+    choice.add_option(add)
     add("--json", action="store_true", help="print JSON: one object for each path")
     return parser
 
@@ -45,7 +45,7 @@ def make_parser() -> Parser:
 def run(arguments: Sequence[str]) -> int:
     """Print the differences; a sum goes to standard error."""
     given = make_parser().parse(arguments)
-    wanted = platform.parse(given.platform) if given.platform else platform.host()
+    wanted = choice.wanted(given)
     store = Store.open()
     with store.in_use():
         layers = contents.listings(names.look(store, given.image, wanted), store)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from orca.cli import choice
 from orca.cli.options import Parser, print_json
 from orca.executor import contents
 from orca.executor.contents import Placed, Tree
-from orca.oci import platform
 from orca.sources import names
 from orca.store.store import Store
 from orca.ui import human
@@ -38,7 +38,7 @@ def make_parser() -> Parser:
     add("path", metavar="PATH", nargs="?", default="/", help="a file, or a directory (default: /)")
     add("-R", "--recursive", action="store_true", help="everything below it")
     add("-d", "--directory", action="store_true", help="the directory itself, not what is in it")
-    add("--platform", metavar="OS/ARCH", help="which image of an index of several (default: this machine's)")
+    choice.add_option(add)
     add("--json", action="store_true", help="print JSON: one object for each path")
     return parser
 
@@ -46,7 +46,7 @@ def make_parser() -> Parser:
 def run(arguments: Sequence[str]) -> int:
     """Print the table. Raises UsageError for a path that is not there."""
     given = make_parser().parse(arguments)
-    wanted = platform.parse(given.platform) if given.platform else platform.host()
+    wanted = choice.wanted(given)
     store = Store.open()
     with store.in_use():
         found = names.look(store, given.image, wanted)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from orca.cli import choice
 from orca.cli.images import NOTHING, age, short
 from orca.cli.options import Parser, print_json
 from orca.executor.records import tools_of
-from orca.oci import platform
 from orca.oci.image import Descriptor, History
 from orca.sources import names
 from orca.store import chains
@@ -57,7 +57,7 @@ def make_parser() -> Parser:
     )  # fmt: skip
     add = parser.add_argument
     add("image", metavar="IMAGE", help="a name, a digest, or the beginning of a digest")
-    add("--platform", metavar="OS/ARCH", help="which image of an index of several (default: this machine's)")
+    choice.add_option(add)
     add("--no-trunc", action="store_true", help="print whole instructions and digests")
     add("-q", "--quiet", action="store_true", help="print only the digests of layers")
     add("--format", metavar="TEMPLATE", help="print this for each: '{{.CreatedBy}}', 'table {{.ID}}\\t{{.Size}}', json")
@@ -68,7 +68,7 @@ def make_parser() -> Parser:
 def run(arguments: Sequence[str]) -> int:
     """Print the table. On a terminal CREATED BY is cut to what fits."""
     given = make_parser().parse(arguments)
-    wanted = platform.parse(given.platform) if given.platform else platform.host()
+    wanted = choice.wanted(given)
     store = Store.open()
     found = names.find(store, given.image, wanted)[2]
     rows = list(reversed(entries(found)))

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from orca.cli import choice
 from orca.cli.imagefilters import split_name
 from orca.cli.options import Parser, print_json
 from orca.errors import UsageError
@@ -34,7 +35,7 @@ def make_parser() -> Parser:
     )
     add = parser.add_argument
     add("images", metavar="IMAGE", nargs="+", help="a name, a digest, or the beginning of a digest")
-    add("--platform", metavar="OS/ARCH", help="which image of an index of several (default: this machine's)")
+    choice.add_option(add)
     add("-f", "--format", metavar="TEMPLATE", help="print this for each: '{{.Digest}}', '{{json .Config.Env}}', json")
     add("--type", choices=["image"], help="accepted: what is inspected are images")
     add("--raw", action="store_true", help="print the bytes of the manifest (or index) as they are")
@@ -44,7 +45,7 @@ def make_parser() -> Parser:
 def run(arguments: Sequence[str]) -> int:
     """Print the JSON."""
     given = make_parser().parse(arguments)
-    wanted = platforms.parse(given.platform) if given.platform else platforms.host()
+    wanted = choice.wanted(given)
     store = Store.open()
     if given.raw:
         if given.format:

@@ -7,11 +7,11 @@ from argparse import REMAINDER
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from orca.cli import choice
 from orca.cli.images import short
 from orca.cli.options import Parser, print_json
 from orca.errors import OrcaError, UsageError
 from orca.executor import mounting, sandbox
-from orca.oci import platform as platforms
 from orca.sources import names
 from orca.store.layout import Image
 from orca.store.store import Store, base_snapshot
@@ -41,7 +41,7 @@ def make_parser() -> Parser:
     add("image", metavar="IMAGE", nargs="?", help="a name, a digest, the id of a scripted build")
     add("command", metavar="COMMAND", nargs=REMAINDER, help="run this, with the place in $ORCA_MOUNT, then unmount")
     add("--rw", action="store_true", help="writable; the image and the store stay as they are")
-    add("--platform", metavar="OS/ARCH", help="which image of an index of several (default: this machine's)")
+    choice.add_option(add)
     add("--json", action="store_true", help="without an image: print JSON")
     return parser
 
@@ -64,7 +64,7 @@ def run(arguments: Sequence[str]) -> int:
     if not command and os.geteuid():
         hint = f"orca mount {given.image} -- COMMAND runs one that sees the files at $ORCA_MOUNT"
         raise UsageError("only root can leave a mount behind", hint=hint)
-    wanted = platforms.parse(given.platform) if given.platform else platforms.host()
+    wanted = choice.wanted(given)
     with store.in_use():
         image = names.look(store, given.image, wanted)
         store.images.verify(image, layers=False)

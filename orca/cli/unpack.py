@@ -8,11 +8,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from orca.cli import storage
+from orca.cli import choice, storage
 from orca.cli.options import Parser
 from orca.errors import UsageError
 from orca.executor import sandbox, unpack
-from orca.oci import platform as platforms
 from orca.sources import names
 from orca.tools.command import Runner
 from orca.ui import Mode, Terminal, one_at_a_time, open_view
@@ -41,7 +40,7 @@ def make_parser() -> Parser:
     add("directory", metavar="DIRECTORY", help="where to; it appears when everything is in it")
     add("--bundle", action="store_true", help="make DIRECTORY/rootfs and a config.json that runc run starts")
     add("-t", "--tty", action="store_true", help="with --bundle: give the container a terminal")
-    add("--platform", metavar="OS/ARCH", help="which image of an index of several (default: this machine's)")
+    choice.add_option(add)
     storage.add_option(add)
     add("--explain", action="store_true", help="show every tool call")
     add("-q", "--quiet", action="store_true", help="print errors only")
@@ -53,7 +52,7 @@ def run(arguments: Sequence[str]) -> int:
     given = make_parser().parse(arguments)
     if given.tty and not given.bundle:
         raise UsageError("--tty has a meaning with --bundle only")
-    wanted = platforms.parse(given.platform) if given.platform else platforms.host()
+    wanted = choice.wanted(given)
     target = Path(os.path.realpath(given.directory))
     mode: Mode = "quiet" if given.quiet else "auto"
     store = storage.open_store(given)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orca.cli import access, build
+from orca.cli import access, build, choice
 from orca.cli.options import Parser, print_json
 from orca.dockerfile.remotes import looks_remote
 from orca.errors import OrcaError, UsageError
@@ -19,7 +19,6 @@ from orca.events import Warned
 from orca.executor import records
 from orca.executor.contexts import Place, directory_of
 from orca.executor.options import Options
-from orca.oci import platform as platforms
 from orca.sources import names
 from orca.store.store import Store
 from orca.ui.escape import visible
@@ -53,7 +52,7 @@ def make_parser() -> Parser:
     add("--build-arg", action="append", default=[], metavar="NAME[=VALUE]", help="set an ARG, besides those recorded")
     add("--secret", action="append", default=[], metavar="SPEC", help="a secret, instead of those recorded by name")
     add("--ssh", action="append", default=[], metavar="SPEC", help="an agent, instead of those recorded by name")
-    add("--platform", metavar="OS/ARCH", help="which image of an index of several (default: this machine's)")
+    choice.add_option(add)
     add("--ignore-times", action="store_true", help="differences of times alone are none")
     add("--json", action="store_true", help="print JSON: the digests and every difference")
     access.add_options(parser)
@@ -65,7 +64,7 @@ def run(arguments: Sequence[str]) -> int:
     given = make_parser().parse(arguments)
     store = Store.open()
     with store.in_use():
-        wanted = platforms.parse(given.platform) if given.platform else platforms.host()
+        wanted = choice.wanted(given)
         _, descriptor, image = names.find(store, given.image, wanted)
         recipe = records.recipe_of(store, {descriptor.digest, image.descriptor.digest})
         if recipe is None and given.context is None:
