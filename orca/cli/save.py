@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -49,6 +50,8 @@ def run(arguments: Sequence[str]) -> int:
         raise UsageError("a directory cannot go to standard output", hint="say where: -o DIRECTORY")
     if dest == STDOUT and sys.stdout.isatty():
         raise UsageError("an archive would garble the terminal", hint="-o FILE, or send it to a file or a pipe")
+    if given.format != "oci-dir" and os.path.isdir(dest):
+        raise UsageError(f"{dest} is a directory", hint="name a file, or add --format oci-dir")
     wanted = platforms.parse(given.platform) if given.platform else None
     if wanted is None and given.format == "docker-archive":
         wanted = platforms.host()

@@ -69,10 +69,9 @@ def load(path: Path, store: Store, runner: Runner, scratch: Path) -> list[Loaded
 
 def _plain(path: Path, scratch: Path, runner: Runner) -> Path:
     """The archive without its compression, if it has one. Raises ImageError when that is too much."""
-    with path.open("rb") as file:
+    with path.open("rb", buffering=0) as file:  # nothing is read ahead: zstd, too, reads from the beginning
         head = file.read(6)
         file.seek(0)
-        os.lseek(file.fileno(), 0, os.SEEK_SET)  # what was read ahead is in our buffer, not in zstd's
         packer = next((packer for magic, packer in _PACKERS if head.startswith(magic)), None)
         if packer is None and not head.startswith(ZSTD):
             return path
@@ -87,9 +86,19 @@ def _plain(path: Path, scratch: Path, runner: Runner) -> Path:
                 runner.run(Command(("zstd", "-dc"), "unpack the archive"), stdin=file, on_output=keep)
                 return target
             with packer(file) as unpacked:
-                while data := unpacked.read(CHUNK):
+                while data := _unpacked(unpacked, path.name):
                     keep(data)
     return target
+
+
+def _unpacked(file: IO[bytes], name: str) -> bytes:
+    try:
+        return file.read(CHUNK)
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        # Python's way of saying that the data is bad: a checksum of gzip's, any mistake of bzip2's.
+        raise ImageError(f"{name} is no archive of images, or damaged: {error}") from error
 
 
 class _Tar:

@@ -24,7 +24,7 @@ from orca.oci.image import Descriptor, check_digest
 from orca.sources.access import Access
 from orca.sources.images import explain
 from orca.store import files
-from orca.store.layout import Image, Layout
+from orca.store.layout import Image, Layout, check_place
 from orca.store.store import Store
 from orca.tools import bounds, skopeo, tar
 from orca.tools.bars import Bars
@@ -298,7 +298,9 @@ def copy(product: Product, layout: Layout, target: str, means: Means, more: Sequ
 
     Returns the digest of what was written. Raises ToolError with what the other side said.
     """
-    transport = target.partition(":")[0]
+    transport, _, place = target.partition(":")
+    if transport == "oci":
+        check_place(Path(place.partition(":")[0]))
     words = [*means.access.copy_options(registry_of(target), means.scratch, "dest"), *more]
     if transport in EXACT:
         words.append("--preserve-digests")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from orca.errors import ImageError, StoreError
+from orca.errors import ImageError, StoreError, UsageError
 from orca.oci import image
 from orca.oci.image import Descriptor, ImageConfig, Manifest
 from orca.oci.index import Index
@@ -189,3 +189,16 @@ class Layout:
         target = self.blob_path(digest)
         with contextlib.suppress(FileNotFoundError):
             os.rename(blob, target)
+
+
+def check_place(path: Path) -> None:
+    """Whether an OCI layout may be written to `path`, or be added to there. Raises UsageError.
+
+    A tool would wait at a FIFO for ever, and write through a link to somewhere else.
+    """
+    for file in (path / "index.json", path / "oci-layout"):
+        if os.path.lexists(file) and not stat.S_ISREG(file.lstat().st_mode):
+            raise UsageError(
+                f"{file} is not a regular file, so {path} is no OCI layout",
+                hint="name another directory, or one that is not there yet",
+            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,9 +70,16 @@ def test_what_others_save_and_load(fresh: Kitchen, open_path: Path) -> None:
 
 def test_what_cannot_be_saved_or_loaded(orca: Orca, busybox: str, open_path: Path) -> None:
     (open_path / "text").write_text("no archive" * 1000)
+    place = open_path / "place"
+    place.mkdir()
+    os.mkfifo(place / "index.json")
     for words, code, message in (
         (("save", "nothing"), 125, "no image 'nothing'"),
         (("save", "--format", "oci-dir", busybox), 2, "a directory cannot go to standard output"),
+        (("save", "-o", place, busybox), 2, "is a directory"),
+        # skopeo would wait for a FIFO for ever
+        (("save", "--format", "oci-dir", "-o", place, busybox), 2, "index.json is not a regular file"),
+        (("push", busybox, f"oci:{place}:x"), 2, "index.json is not a regular file"),
         (("load",), 2, "nothing came on standard input"),
         (("load", "-i", open_path / "text"), 125, "no archive of images"),
         (("load", "-i", open_path / "missing"), 2, "is not there"),

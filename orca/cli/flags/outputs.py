@@ -7,11 +7,13 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from orca.cli.flags.annotations import annotation
 from orca.errors import OrcaError, UsageError
 from orca.executor.options import STDOUT, Naming, Output
 from orca.oci import reference
+from orca.store.layout import check_place
 
 _IMAGE = (
     *("name", "annotation", "compression", "compression-level", "force-compression"),
@@ -204,13 +206,8 @@ def _check_directory(path: str, word: str, *, layout: bool) -> None:
         raise UsageError(
             f"--output {word}: the image's files would go over this machine's own", hint="name a directory for them"
         )
-    for name in ("index.json", "oci-layout") if layout else ():
-        file = os.path.join(path, name)
-        if os.path.lexists(file) and (os.path.islink(file) or not os.path.isfile(file)):
-            raise UsageError(
-                f"--output {word}: {file} is not a regular file, so {path} is no OCI layout",
-                hint="name another directory, or one that is not there yet",
-            )
+    if layout:
+        check_place(Path(path))
 
 
 def _check_parent(path: str, word: str) -> None:

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import lzma
+import random
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -71,11 +72,24 @@ def test_a_whole_image_whatever_the_compression(
     source: Maker, target: Maker, tmp_path: Path, pack: Callable[[bytes], bytes]
 ) -> None:
     found = source.image("a", "b")
-    path = write(tmp_path / "x", {**index(entry(found)), **blobs_of(source, found)})
+    # More than any buffer holds, also when it is packed: nothing read ahead may be read again, or be lost.
+    padding = {"padding": random.Random(1).randbytes(300_000)}
+    path = write(tmp_path / "x", {**padding, **index(entry(found)), **blobs_of(source, found)})
     path.write_bytes(pack(path.read_bytes()))
     assert load(path, target) == [Loaded(("localhost/app:latest",), found.descriptor)]
     assert target.store.find("app")[1] == found
     target.store.images.verify(found)
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+@pytest.mark.parametrize("cut", [False, True])
+def test_damaged_compression(target: Maker, tmp_path: Path, pack: Callable[[bytes], bytes], cut: bool) -> None:
+    data = bytearray(pack(random.Random(2).randbytes(50_000)))
+    data[len(data) // 2 :] = b"" if cut else bytes(len(data) - len(data) // 2)
+    path = tmp_path / "x"
+    path.write_bytes(data)
+    with pytest.raises(ImageError, match="x is no archive of images, or damaged"):
+        load(path, target)
 
 
 def test_a_layout_and_several_names(source: Maker, target: Maker) -> None:
