@@ -22,7 +22,8 @@ def make_parser() -> Parser:
     """The options of `orca builds`."""
     parser = Parser(
         "builds",
-        "List the records of builds. The newest 50 are kept; a build that came from the cache leaves none.",
+        "List the records of builds. The newest 50, and 200 of scripted steps, are kept;\n"
+        "a build that came from the cache leaves none.",
         EXAMPLES,
         usage="orca builds [options]",
     )

@@ -76,6 +76,7 @@ def _value(found: Json, missed: list[tuple[Missed, Json | None]]) -> dict[str, o
         "dockerfile": found["dockerfile"],
         "tags": found["tags"],
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(found["time"])),
+        "session": found.get("session"),
         "steps": len(found["steps"]),
         "cached": sum(step["cached"] for step in found["steps"]),
         "missed": steps,
@@ -86,15 +87,17 @@ def _text(found: Json, missed: list[tuple[Missed, Json | None]]) -> list[str]:
     total, cached = len(found["steps"]), sum(step["cached"] for step in found["steps"])
     names = f" {', '.join(found['tags'])}" if found["tags"] else ""
     ago = human.ago(max(time.time() - found["time"], 0))
-    lines = [visible(f"Build {found['build']}{names} from {found['dockerfile']}, {ago}: {cached} of {total} cached")]
+    source = f"of the scripted build {session}" if (session := found.get("session")) else f"from {found['dockerfile']}"
+    lines = [visible(f"Build {found['build']}{names} {source}, {ago}: {cached} of {total} cached")]
     for each, before in missed:
         step = each.step
-        lines += ["", visible(f"[{step['step']}/{total}] {why.masked(step['text'])}  (line {step['line']})")]
+        line = "" if session else f"  (line {step['line']})"
+        lines += ["", visible(f"[{step['step']}/{total}] {why.masked(step['text'])}{line}")]
         lines += [f"  {visible(str(reason))}" for reason in each.reasons[:SHOWN]]
         if len(each.reasons) > SHOWN:
             lines.append(f"  … and {len(each.reasons) - SHOWN} more: orca why --json lists them")
         if before is not None:
             lines.append(f"  compared with build {visible(before['build'])}")
     if not missed:
-        lines.append("Every step was cached.")
+        lines.append("Every step was cached." if cached == total else "Nothing but FROM was carried out.")
     return lines

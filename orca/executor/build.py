@@ -54,6 +54,8 @@ class Build:
 
     whole = True
     """Is it worth telling where it begins and ends? Its record has that in any case."""
+    mark = ""
+    """How the names of such records end."""
 
     def __init__(
         self,
@@ -75,7 +77,7 @@ class Build:
         self.begun = time.monotonic()
         self.settings, self.plan = prepare(options, first_step)
         # They emit through us: `emit` changes between the two passes.
-        self.shared = shared or Shared(options, store, lambda event: self.emit(event))
+        self.shared = shared or Shared(options, store, lambda event: self.emit(event), mark=self.mark)
         self.id, self.inputs, self.bases = self.shared.id, self.shared.inputs, self.shared.bases
         self.plan = self.plan.with_triggers(self._triggers())
         self.shared.number_from(first_step - 1 + self.plan.total_steps)

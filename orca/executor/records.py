@@ -15,6 +15,9 @@ from orca.store import files
 from orca.store.store import Store
 
 KEPT = 50
+STEP = "-step"
+"""How the name of a scripted step's record ends."""
+KEPT_STEPS = 200
 RECIPE = "recipe.json"
 VERSION = 1
 
@@ -80,9 +83,10 @@ def tools_of(store: Store, build: str, step: int) -> tuple[str, ...]:
 
 
 def forget_old(builds: Path) -> None:
-    """Keep the newest records only. Their names begin with the time."""
+    """Keep the newest records only. Their names begin with the time. Scripted steps push out no builds."""
     names = sorted(entry.name for entry in builds.iterdir())
-    for name in names[:-KEPT]:
+    steps = [name for name in names if name.endswith(STEP)]
+    for name in (*steps[:-KEPT_STEPS], *[name for name in names if not name.endswith(STEP)][:-KEPT]):
         files.remove_tree(builds / name)
 
 

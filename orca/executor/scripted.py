@@ -6,9 +6,9 @@ Each is a build whose stage goes on where the session stands. Other sessions tha
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orca.dispatch.state import State
 from orca.dockerfile import parser
@@ -17,8 +17,9 @@ from orca.dockerfile.remotes import hide
 from orca.errors import StoreError, UsageError
 from orca.events import BuildStarted
 from orca.executor.build import Build
-from orca.executor.options import Options
+from orca.executor.options import Options, Result
 from orca.executor.position import Position, StageResult
+from orca.executor.records import STEP
 from orca.plan.stages import SCRATCH, copied_from
 from orca.store import sessions
 from orca.store.chains import Link
@@ -87,6 +88,7 @@ class Scripted(Build):
     """The build of one instruction after `session` (None: of its FROM); `made` is then where it stands."""
 
     whole = False
+    mark = STEP
 
     def __init__(
         self, options: Options, store: Store, session: Session | None, sources: Mapping[str, Session] | None = None
@@ -98,11 +100,29 @@ class Scripted(Build):
             begun[len(named)] = standing(store, session)
             number = len(session.steps)
         self.made: StageResult | None = None
+        self._session = session
         super().__init__(options, store, first_step=number - len(named), begun=begun)
+
+    def run(self, shop: Workshop) -> Result:
+        """As `Build.run`; what `orca why` is told begins with the steps of the session that are done."""
+        if (session := self._session) is not None:
+            started = f"{session.name} {session.created}"
+            self.shared.trace.go_on(self.plan.target, session.name, started, _earlier(session))
+        return super().run(shop)
 
     def _finish(self, target: StageResult, shop: Workshop | None) -> Image:
         self.made = target
         return self.store.images.image(target.manifest)
+
+
+def _earlier(session: Session) -> Iterator[dict[str, Any]]:
+    """The steps of a session as a trace has them."""
+    for number, step in enumerate(session.steps, 1):
+        entry = {"step": number, "line": number, "text": step.text, "key": step.key, "cached": step.cached}
+        if number == 1:
+            stage = {"stage": session.base} if step.reads else {"from": step.manifest.digest, "image": session.base}
+            entry["made_of"] = {**stage, "platform": session.platform}
+        yield entry
 
 
 class Committed(Build):

@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 
 
 class Shared:
-    """`several` says that there is more than one build."""
+    """`several` says that there is more than one build. `mark` ends the record's name."""
 
-    def __init__(self, options: Options, store: Store, emit: Callable[[Event], None], *, several: bool = False) -> None:
-        self.id = time.strftime("%Y%m%dT%H%M%S-", time.gmtime()) + os.urandom(2).hex()
+    def __init__(
+        self, options: Options, store: Store, emit: Callable[[Event], None], *, several: bool = False, mark: str = ""
+    ) -> None:
+        self.id = time.strftime("%Y%m%dT%H%M%S-", time.gmtime()) + os.urandom(2).hex() + mark
         self._options = options
         self._store = store
         self._trace: Trace | None = None

@@ -8,7 +8,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from orca.dispatch.state import State
@@ -49,6 +49,15 @@ class Trace:
 
     def to_json(self) -> dict[str, Any]:
         return {"build": self.build, "origin": self.origin, **self._head, "steps": self._steps}
+
+    def go_on(self, stage: Stage, session: str, started: str, steps: Iterable[dict[str, Any]]) -> None:
+        """The steps that a scripted build has done before this one. `started` tells it from others of that name."""
+        name = {"stage": stage.label, "platform": str(stage.platform)}
+        with self._lock:
+            self._head |= {"session": session, "started": started}
+            self._steps = [{**name, **step} for step in steps]
+            if not all(step["cached"] for step in self._steps[1:]):
+                self._missed.add((name["platform"], name["stage"]))
 
     def base(self, stage: Stage, number: int, key: str, made_of: Mapping[str, Any], *, cached: bool) -> None:
         """A FROM is done."""
@@ -150,8 +159,14 @@ def every(store: Store) -> list[Json]:
 
 
 def older(store: Store, than: Json) -> list[Json]:
-    """Traces of the same thing from before one, the newest first."""
-    return [found for found in every(store) if found.get("origin") == than["origin"] and found["time"] < than["time"]]
+    """Traces of the same thing from before one, the newest first.
+
+    Steps of the same scripted build say nothing of what was before it; those of an earlier one of that name come first.
+    """
+    mine, name = than.get("started"), than.get("session")
+    before = [found for found in every(store) if found.get("origin") == than["origin"] and found["time"] < than["time"]]
+    others = [found for found in before if mine is None or found.get("started") != mine]
+    return sorted(others, key=lambda found: found.get("session") != name)
 
 
 def memory(store: Store, fresh: Mapping[str, list[Item]] | None = None) -> Memory:

@@ -225,3 +225,30 @@ def test_a_look_at_one(fresh: Kitchen) -> None:
     ):
         wrong = orca(*words, check=False)
         assert wrong.returncode == 125 and message in wrong.stderr, wrong
+
+
+def test_why(fresh: Kitchen) -> None:
+    orca = fresh.orca
+    place = fresh.context({"file": "1"})
+
+    def script(word: str) -> None:
+        orca("from", "--name", "x", BASE, cwd=place)
+        for words in (("ENV", "A=1"), ("COPY", "file", "/"), ("RUN", f": {word}"), ("RUN", "true")):
+            orca("step", "x", *words, cwd=place)
+
+    def said(*options: str) -> list[str]:
+        lines = orca("why", *options).stdout.splitlines()
+        assert "of the scripted build x" in lines[0]
+        return [lines[0].rpartition(": ")[2], *lines[2:4]]
+
+    script("one")
+    assert said() == ["1 of 5 cached", "[2/5] ENV A=1", "  nothing like it was built before"]
+    names = sorted(path.name for path in (orca.store / "builds").iterdir())
+    assert len(names) == 4 and all(name.endswith("-step") for name in names)
+    script("two")
+    assert said() == ["3 of 5 cached", "[4/5] RUN : two", "  the instruction was: RUN : one"]
+    (place / "file").write_text("2")
+    orca("undo", "x", "3")
+    assert "file changed" in orca("step", "x", "COPY", "file", "/", cwd=place).stderr
+    assert said() == ["2 of 3 cached", "[3/3] COPY file /", "  file changed"]
+    assert json.loads(orca("why", "--json").stdout)["session"] == "x"
