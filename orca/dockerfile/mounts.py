@@ -6,7 +6,6 @@ one that was meant to protect something.
 
 from __future__ import annotations
 
-import csv
 import posixpath
 import re
 from collections.abc import Callable, Mapping
@@ -172,6 +171,8 @@ def source_stage(text: str) -> str | None:
 
 def _words(text: str) -> list[tuple[str, str | None]]:
     """The comma-separated words, as one record of CSV: a word in double quotes may hold commas."""
+    import csv  # most Dockerfiles have no mount
+
     try:
         record = next(csv.reader([text], strict=True), [])
     except csv.Error as error:

@@ -8,25 +8,25 @@ from __future__ import annotations
 import posixpath
 import re
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 UNNAMED = "__unnamed__"
 """BuildKit's name for a file whose URL has none."""
 
-_SCHEME = re.compile(r"(https?|git|ssh)://", re.IGNORECASE)
-_SCP = re.compile(r"(?P<user>[A-Za-z0-9_][\w.-]*)@(?P<host>[A-Za-z0-9][\w.-]*):(?P<path>(?!//)[^\s].*)")
-_HOST = re.compile(r"[A-Za-z0-9_][\w.-]*|\[[0-9A-Fa-f:.]+\]")
-_USER = re.compile(r"[A-Za-z0-9_][\w.-]*")
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_COMMIT_PREFIX = re.compile(r"[0-9a-f]{7,64}")
-_BAD_IN_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[-/.]|[/.]$|\.lock$")
-_SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
+# Every build loads this and few have anything remote: `re` compiles these, and urllib is imported, when first needed.
+_SCHEME = r"(?i:(https?|git|ssh)://)"
+_SCP = r"(?P<user>[A-Za-z0-9_][\w.-]*)@(?P<host>[A-Za-z0-9][\w.-]*):(?P<path>(?!//)[^\s].*)"
+_HOST = r"[A-Za-z0-9_][\w.-]*|\[[0-9A-Fa-f:.]+\]"
+_USER = r"[A-Za-z0-9_][\w.-]*"
+_COMMIT = r"[0-9a-f]{40}|[0-9a-f]{64}"
+_COMMIT_PREFIX = r"[0-9a-f]{7,64}"
+_BAD_IN_REF = r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[-/.]|[/.]$|\.lock$"
+_SHA256 = r"sha256:[0-9a-f]{64}"
 
-_USERINFO = re.compile(r"(https?://)[^/?#\s\"']*@", re.IGNORECASE)
-_PASSWORD = re.compile(r"((?:git|ssh|ftp)://[^/?#\s:@\"']*):[^/?#\s\"']*@", re.IGNORECASE)
-_TOKEN = re.compile(
-    r"([?&](?:[\w.-]*(?:token|secret|signature|password|credential|apikey|api[_-]key)[\w.-]*|sig|auth|key)=)[^&#\s\"']+",
-    re.IGNORECASE,
+_USERINFO = r"(?i)(https?://)[^/?#\s\"']*@"
+_PASSWORD = r"(?i)((?:git|ssh|ftp)://[^/?#\s:@\"']*):[^/?#\s\"']*@"
+_TOKEN = (
+    r"(?i)([?&](?:[\w.-]*(?:token|secret|signature|password|credential|apikey|api[_-]key)[\w.-]*|sig|auth|key)=)"
+    r"[^&#\s\"']+"
 )
 
 
@@ -53,6 +53,8 @@ class Http:
     @property
     def name(self) -> str:
         """The name of the file when its destination is a directory, from the URL's path alone."""
+        from urllib.parse import unquote, urlsplit
+
         name = posixpath.basename(unquote(urlsplit(self.url).path))
         return UNNAMED if name in ("", ".", "..") or "\0" in name else name
 
@@ -77,7 +79,7 @@ class Git:
     @property
     def commit(self) -> str | None:
         """The commit, if the ref itself says it."""
-        return self.ref if _COMMIT.fullmatch(self.ref) else None
+        return self.ref if re.fullmatch(_COMMIT, self.ref) else None
 
 
 Remote = Http | Git
@@ -87,20 +89,24 @@ def hide(text: str) -> str:
     """`text` without the credentials of the URLs in it."""
     if "://" not in text:
         return text
-    return _TOKEN.sub(r"\1***", _PASSWORD.sub(r"\1:***@", _USERINFO.sub(r"\1***@", text)))
+    return re.sub(_TOKEN, r"\1***", re.sub(_PASSWORD, r"\1:***@", re.sub(_USERINFO, r"\1***@", text)))
 
 
 def looks_remote(word: str) -> bool:
     """Is the word meant as something remote, rightly or not?"""
-    return bool(_SCHEME.match(word) or _SCP.fullmatch(word))
+    return ":" in word and bool(re.match(_SCHEME, word) or re.fullmatch(_SCP, word))
 
 
 def parse(word: str) -> Remote | None:
     """The remote source that a word means, None for a local path. Raises RemoteError."""
-    if match := _SCP.fullmatch(word):
+    if ":" not in word:
+        return None
+    from urllib.parse import urlsplit
+
+    if match := re.fullmatch(_SCP, word):
         path, _, fragment = word.partition("#")
         return _git(word, path, fragment, query="")
-    match = _SCHEME.match(word)
+    match = re.match(_SCHEME, word)
     if match is None:
         return None
     if re.search(r"[\x00-\x20\x7f]", word):
@@ -111,9 +117,9 @@ def parse(word: str) -> Remote | None:
         _ = parts.port
     except ValueError as error:
         raise RemoteError(f"{hide(word)} is not a URL: {error}") from error
-    if not _HOST.fullmatch(f"[{host}]" if ":" in host else host):
+    if not re.fullmatch(_HOST, f"[{host}]" if ":" in host else host):
         raise RemoteError(f"{hide(word)} has no right host name")
-    if match[1].lower() == "ssh" and user is not None and not _USER.fullmatch(user):
+    if match[1].lower() == "ssh" and user is not None and not re.fullmatch(_USER, user):
         raise RemoteError(f"{hide(word)} has no right user name")
     if match[1].lower() in ("http", "https") and not parts.path.endswith(".git"):
         return Http(word.partition("#")[0], hide(word))
@@ -128,7 +134,7 @@ def _git(word: str, url: str, fragment: str, query: str) -> Git:
         if fragment:
             raise RemoteError(f"{hide(url)} has both a #fragment and a ?query", "one of them says the ref")
         found = _queried(word, url, query)
-    if found.ref and _BAD_IN_REF.search(found.ref):
+    if found.ref and re.search(_BAD_IN_REF, found.ref):
         raise RemoteError(f"{found.ref!r} is not a git ref", "name a branch, a tag or a commit")
     if ".." in found.subdir.split("/") or "\0" in found.subdir:
         raise RemoteError(f"the directory {found.subdir!r} is not inside the repository")
@@ -136,6 +142,8 @@ def _git(word: str, url: str, fragment: str, query: str) -> Git:
 
 
 def _queried(word: str, url: str, query: str) -> Git:
+    from urllib.parse import parse_qsl
+
     given: dict[str, str] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name in given:
@@ -173,13 +181,13 @@ def _truth(name: str, given: dict[str, str], *, default: bool) -> bool:
 
 def http_checksum(text: str) -> str:
     """The 64 digits of `sha256:…`. Raises RemoteError."""
-    if not _SHA256.fullmatch(text):
+    if not re.fullmatch(_SHA256, text):
         raise RemoteError(f"bad checksum {text!r}", "for a URL it is sha256: and 64 hexadecimal digits")
     return text.removeprefix("sha256:")
 
 
 def git_checksum(text: str) -> str:
     """A commit, or its beginning. Raises RemoteError."""
-    if not _COMMIT_PREFIX.fullmatch(text):
+    if not re.fullmatch(_COMMIT_PREFIX, text):
         raise RemoteError(f"bad checksum {text!r}", "for a git repository it is the commit: 40 hexadecimal digits")
     return text

@@ -137,15 +137,21 @@ def fetch(source: Remote, store: Store, runner: Runner, scratch: Path) -> Place:
     if isinstance(source, Git):
         return Place(check_out(source, runner, scratch), temporary=True)
     from orca.sources.http import Downloads
-    from orca.sources.packed import is_packed
 
     found = Downloads(store, runner.emit).get(source)
     with found.path.open("rb") as file:
-        head = file.read(_HEAD)
-        file.seek(0)
-        if is_packed(head):
+        if _holds_archive(file):
             return _unpacked(file, source.shown, runner, scratch)
         return Place(None, _small(file.read(DOCKERFILE_LIMIT + 1), source.shown))
+
+
+def _holds_archive(file: IO[bytes]) -> bool:
+    """Is it an archive, by its first bytes? It is read from its beginning, and stands there again."""
+    from orca.sources.packed import is_packed
+
+    head = file.read(_HEAD)
+    file.seek(0)
+    return is_packed(head)
 
 
 def check_out(source: Git, runner: Runner, scratch: Path) -> Path:
@@ -179,13 +185,10 @@ def download(source: Http, store: Store, runner: Runner, scratch: Path) -> Path:
     import shutil
 
     from orca.sources.http import Downloads
-    from orca.sources.packed import is_packed
 
     found = Downloads(store, runner.emit).get(source)
     with found.path.open("rb") as file:
-        head = file.read(_HEAD)
-        file.seek(0)
-        if is_packed(head):
+        if _holds_archive(file):
             return unpack(file, source.shown, runner, scratch)
     root = scratch / f"context-{os.urandom(4).hex()}"
     root.mkdir(mode=0o755)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 STDOUT = "-"
 
+# Every build loads this, and making the methods of a dataclass takes time: those without `eq` are never compared.
+
 
 @dataclass(frozen=True)
 class Annotation:

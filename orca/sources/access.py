@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import os
@@ -20,11 +19,10 @@ T = TypeVar("T")
 RETRIES = 3
 DELAY = 2.0
 # Troubles that may be over in a moment. What is refused, unknown or misspelt stays so.
-_PASSING = re.compile(
-    r"toomanyrequests|too many requests|timeout|deadline exceeded|timed out|status code from registry 5\d\d|"
+_PASSING = (
+    r"(?i)toomanyrequests|too many requests|timeout|deadline exceeded|timed out|status code from registry 5\d\d|"
     r"HTTP status: 5\d\d|internal server error|service unavailable|bad gateway|"
-    r"connection reset|unexpected EOF|broken pipe",
-    re.IGNORECASE,
+    r"connection reset|unexpected EOF|broken pipe"
 )
 
 
@@ -64,6 +62,8 @@ class Access:
 
     def _credentials(self, registry: str, scratch: Path) -> str:
         """An authfile that only we can read: a command line can be seen by everybody."""
+        import base64
+
         assert self.creds is not None
         path = scratch / f"auth-{hashlib.sha256(registry.encode()).hexdigest()[:16]}.json"
         auth = {"auth": base64.b64encode(self.creds.encode()).decode()}
@@ -79,7 +79,7 @@ class Access:
             try:
                 return attempt()
             except ToolError as error:
-                if not _PASSING.search(error.stderr):
+                if not re.search(_PASSING, error.stderr):
                     raise
                 last = error.stderr.splitlines()[-1]
                 emit(Warned(f"{error.message}; once more in {self.delay:g} s", hint=f"it said: {last}"))

@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from orca.errors import ImageError, UsageError
@@ -78,6 +78,27 @@ def inodes(place: Path) -> int:
     return 0
 
 
+@contextlib.contextmanager
+def _watching(process: Process, excess: Callable[[Process], bool]) -> Iterator[threading.Event]:
+    """Within, the process is killed as soon as `excess` says so; the event tells whether it was."""
+    over, done = threading.Event(), threading.Event()
+
+    def look() -> None:
+        while not done.wait(PERIOD):
+            if excess(process):
+                over.set()
+                process.kill()
+                return
+
+    thread = threading.Thread(target=look, name="bounds", daemon=True)
+    thread.start()
+    try:
+        yield over
+    finally:
+        done.set()
+        thread.join()
+
+
 def run(
     runner: Runner,
     command: Command,
@@ -91,7 +112,6 @@ def run(
     With `shown`, its standard output is a terminal if there can be one, and what it writes there goes to `shown`.
     Returns False when it was, and the command was killed for it. Raises ToolError.
     """
-    over, done = threading.Event(), threading.Event()
     said = bytearray()
     with contextlib.ExitStack() as stack:
         said_r, said_w = stack.enter_context(pipe())
@@ -111,21 +131,9 @@ def run(
             elif shown is not None:
                 shown(data)
 
-        def look() -> None:
-            while not done.wait(PERIOD):
-                if excess(process):
-                    over.set()
-                    process.kill()
-                    return
-
-        thread = threading.Thread(target=look, name="bounds", daemon=True)
-        thread.start()
-        try:
+        with _watching(process, excess) as over:
             drain(streams, take)
             code = process.wait()
-        finally:
-            done.set()
-            thread.join()
     if code and not over.is_set():
         raise failure(command, code, said.decode("utf-8", "replace"))
     return not over.is_set()
