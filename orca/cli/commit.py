@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 
 from orca.cli import scripted
-from orca.cli.build import carried_out, deliver
 from orca.cli.flags import naming, registry, results, showing
+from orca.cli.flow import carried_out, deliver
 from orca.cli.options import Parser
 from orca.errors import UsageError
 from orca.executor.options import Caching, Contexts, Options

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from orca.cli import access
-from orca.cli.build import carried_out, view_of
 from orca.cli.flags import limits, naming, registry, running, showing, source
+from orca.cli.flow import carried_out, view_of
 from orca.dockerfile import commandline
 from orca.errors import UsageError
 from orca.events import Warned
