@@ -31,6 +31,7 @@ _KINDS = {
     "IMAGE|BUILD": "image",
     "PATTERN": "image",
     "STAGE": "stage",
+    "CONTAINER": "container",
     "COMMAND": "file",
 }
 # Exceptions, by verb and name: names that shall be given are completed from those that are there.
@@ -38,12 +39,15 @@ _SPECIAL = {
     ("build", "tag"): "image",
     ("tag", "names"): "image",
     ("run", "workdir"): "none",
+    **dict.fromkeys([(verb, "id") for verb in ("step", "commit", "steps", "undo", "dockerfile")], "session"),
+    ("abandon", "ids"): "session",
 }
 
 
 @dataclass(frozen=True)
 class Value:
-    """An argument: its kind ("file", "directory", "image", "stage", "words", "none"), its words, its metavar."""
+    """An argument: its kind ("file", "directory", "image", "stage", "session", "container", "words", "none"),
+    its words, its metavar."""
 
     kind: str
     label: str
@@ -79,6 +83,8 @@ def make_parser() -> Parser:
     parser.add_argument("shell", nargs="?", choices=sorted(SHELLS), help="the shell that shall complete")
     # What the scripts call: fast, and silent whatever is wrong.
     parser.add_argument("--names", nargs="?", const="", help=argparse.SUPPRESS)
+    parser.add_argument("--sessions", nargs="?", const="", help=argparse.SUPPRESS)
+    parser.add_argument("--containers", nargs="?", const="", help=argparse.SUPPRESS)
     parser.add_argument("--stages", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return parser
 
@@ -88,6 +94,10 @@ def run(arguments: Sequence[str]) -> int:
     given = make_parser().parse(arguments)
     if given.names is not None:
         return _print(image_names(given.names))
+    if given.sessions is not None:
+        return _print(session_names(given.sessions))
+    if given.containers is not None:
+        return _print(container_names(given.containers))
     if given.stages is not None:
         return _print(stage_names(given.stages))
     if given.shell is None:
@@ -124,6 +134,27 @@ def image_names(prefix: str) -> list[str]:
             continue
         found.append(short)
     return [name for name in dict.fromkeys(found) if name.startswith(prefix)]
+
+
+def session_names(prefix: str) -> list[str]:
+    """The ids of scripted builds."""
+    from orca.store import sessions
+    from orca.store.store import Store, default_root
+
+    return [name for name in sessions.names(Store(default_root())) if name.startswith(prefix)]
+
+
+def container_names(prefix: str) -> list[str]:
+    """The names of containers, and once something is typed their ids."""
+    from orca.store import containers
+    from orca.store.store import Store, default_root
+
+    try:
+        found = [entry.config for entry in containers.listing(Store(default_root()))]
+    except OrcaError:
+        return []
+    words = [each.name for each in found] + [each.id for each in found if prefix]
+    return [word for word in words if word.startswith(prefix) and re.fullmatch(r"[\w.-]+", word)]
 
 
 def stage_names(words: Sequence[str]) -> list[str]:
@@ -247,6 +278,8 @@ _orca_offer() {
         file) compgen -f -- "$value" ;;
         directory) compgen -d -- "$value" ;;
         image) command "$orca" completion --names "$value" 2>/dev/null ;;
+        session) command "$orca" completion --sessions "$value" 2>/dev/null ;;
+        container) command "$orca" completion --containers "$value" 2>/dev/null ;;
         stage)
             while IFS= read -r word; do
                 [[ $word == "$value"* ]] && printf '%s\n' "$word"
@@ -340,6 +373,8 @@ def _zsh_value(value: Value) -> str:
         "file": "_files",
         "directory": "_files -/",
         "image": "_orca_images",
+        "session": "_orca_sessions",
+        "container": "_orca_containers",
         "stage": "_orca_stages",
         "words": f"({' '.join(value.words)})",
         "none": " ",
@@ -357,6 +392,18 @@ ZSH = r"""#compdef orca
 _orca_images() {
     local -a names
     names=(${(f)"$(_call_program names orca completion --names ${(q)PREFIX} 2>/dev/null)"})
+    compadd -a names
+}
+
+_orca_sessions() {
+    local -a names
+    names=(${(f)"$(_call_program names orca completion --sessions ${(q)PREFIX} 2>/dev/null)"})
+    compadd -a names
+}
+
+_orca_containers() {
+    local -a names
+    names=(${(f)"$(_call_program names orca completion --containers ${(q)PREFIX} 2>/dev/null)"})
     compadd -a names
 }
 
@@ -424,6 +471,8 @@ def _fish_value(value: Value) -> str:
         "file": "-F",
         "directory": "-f -a '(__fish_complete_directories (commandline -ct))'",
         "image": "-f -a '(orca completion --names (commandline -ct))'",
+        "session": "-f -a '(orca completion --sessions (commandline -ct))'",
+        "container": "-f -a '(orca completion --containers (commandline -ct))'",
         "stage": "-f -a '(orca completion --stages (commandline -opc)[3..-1])'",
         "words": f"-f -a {_fish(' '.join(value.words))}",
         "none": "-f",

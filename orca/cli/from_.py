@@ -31,10 +31,12 @@ def make_parser() -> Parser:
     add("--platform", metavar="OS/ARCH", help="the platform to build for")
     add("--pull", nargs="?", const="always", default="missing", metavar="POLICY", choices=PULL,
         help="when to ask the registry: always, missing, newer, never")  # fmt: skip
+    add("--context", metavar="CONTEXT", default=".",
+        help="what the base's ONBUILD COPY reads (default: this directory), as of orca step")  # fmt: skip
     scripted.declare_epoch(add)
     for group in (registry, showing):
         group.declare(parser.add_argument_group(group.TITLE).add_argument)
-    parser.set_defaults(rewrite_timestamp=False, build_arg=[])
+    parser.set_defaults(rewrite_timestamp=False, build_arg=[], ignorefile=None)
     return parser
 
 
@@ -42,9 +44,9 @@ def run(arguments: Sequence[str]) -> int:
     """Begin; prints the id."""
     given = make_parser().parse(["--pull=always" if word == "--pull" else word for word in arguments])
     scripted.check_base(given.base)
-    with scripted.store_in_use() as store:
+    with scripted.place_of(given) as place, scripted.store_in_use() as store:
         name = scripted.check_name(given.name) if given.name else scripted.new_name(store, given.base)
         with sessions.locked(store, name):
-            scripted.begin(given, name, store)
+            scripted.begin(given, name, store, place)
     print(name, flush=True)
     return 0

@@ -83,8 +83,16 @@ def store_in_use() -> Iterator[Store]:
         yield store
 
 
-def begin(given: argparse.Namespace, name: str, store: Store) -> Session:
-    """`orca from`: carry out the FROM; the session is kept under its name. Hold its lock."""
+def place_of(given: argparse.Namespace) -> contextlib.AbstractContextManager[contexts.Place]:
+    """What COPY and ADD read."""
+    return contexts.opened(given.context, lambda: open_view(view_of(given), explain=given.explain))
+
+
+def begin(given: argparse.Namespace, name: str, store: Store, place: contexts.Place) -> Session:
+    """`orca from`: carry out the FROM; the session is kept under its name. Hold its lock.
+
+    `place` is what the triggers of the base copy from.
+    """
     other = sessions.find(store, given.base.lower())
     if other is not None and given.platform:
         raise UsageError(f"{given.base} is a scripted build, which has its platform: {other.platform}")
@@ -94,7 +102,8 @@ def begin(given: argparse.Namespace, name: str, store: Store) -> Session:
     dockerfile = scripted.first(text, [each.name for each in reads.values()])
     wanted = platforms.parse(other.platform if other else given.platform) if other or given.platform else None
     options = Options(
-        dockerfile, None, platform=wanted or platforms.host(), naming=naming_of(given, os.environ),
+        dockerfile, place.directory, source.find_ignore_file(given.ignorefile, place, None),
+        platform=wanted or platforms.host(), naming=naming_of(given, os.environ),
         caching=Caching(pull=given.pull), in_order=given.explain,
         access=access.read(given, [given.base] if given.creds else ()),
         platforms=(wanted,) if wanted else (),
@@ -109,7 +118,7 @@ def begin(given: argparse.Namespace, name: str, store: Store) -> Session:
 def step(given: argparse.Namespace, name: str, text: str) -> None:
     """`orca step`: carry out one instruction; the session goes on from there. Where it fails nothing is changed."""
     with (
-        contexts.opened(given.context, lambda: open_view(view_of(given), explain=given.explain)) as place,
+        place_of(given) as place,
         store_in_use() as store,
         sessions.locked(store, name),
     ):

@@ -83,8 +83,8 @@ def _begun(given: argparse.Namespace, store: Store) -> tuple[Shell, bool]:
     name = scripted.check_name(given.name) if given.name else scripted.new_name(store, given.base)
 
     def begin(_: Sequence[str]) -> int:
-        with scripted.store_in_use() as inner, sessions.locked(inner, name):
-            scripted.begin(given, name, inner)
+        with scripted.place_of(given) as place, scripted.store_in_use() as inner, sessions.locked(inner, name):
+            scripted.begin(given, name, inner, place)
         return 0
 
     code = in_child(begin)

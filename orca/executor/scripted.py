@@ -154,11 +154,12 @@ def begun(build: Scripted, name: str, text: str, reads: Mapping[str, Session]) -
     made = build.made
     assert made is not None
     state = made.position.state.to_json()
+    context = str(build.options.context.absolute()) if build.options.context is not None else None
     definitions = {word: other.definition() for word, other in reads.items()}
     steps = [
         Done(
             text if not number else hide(link.text), link.key, link.manifest or made.manifest, state,
-            made.cached > number, None, definitions if not number else {}, own=not number,
+            made.cached > number, context if number else None, definitions if not number else {}, own=not number,
         )
         for number, link in enumerate(build.chain())
     ]  # fmt: skip

@@ -19,6 +19,7 @@ from orca.cli import completion
 from orca.cli.main import VERBS
 from orca.oci import image
 from orca.oci.image import Descriptor
+from orca.store import containers
 from orca.store.store import Store
 
 CHECKOUT = Path(__file__).parents[3]
@@ -36,10 +37,13 @@ printf '%s\n' "${COMPREPLY[@]}"
 
 @pytest.fixture
 def names(maker: Maker) -> None:
-    """A store with three images."""
+    """A store with three images, two scripted builds and a container."""
     descriptor = Descriptor(image.MANIFEST, "sha256:" + "a" * 64, 10)
     tags = ("localhost/app:latest", "localhost/app:v1", "host.example:5000/other:1")
     Store.open().tag(tags, descriptor)
+    for name in ("site", "tools-1a2b"):
+        (Store.open().root / "sessions" / name).write_text("{}")
+    containers.make(Store.open(), "web", "app", kept=True, detached=False)
 
 
 @pytest.fixture
@@ -99,6 +103,12 @@ def bash(place: Path, tmp_path: Path) -> Complete:
         ("orca run app D", ["Dockerfile"]),
         ("orca run app --", []),
         ("orca rm app a", ["app", "app:v1"]),
+        ("orca step s", ["site"]),
+        ("orca abandon site ", ["site", "tools-1a2b"]),
+        ("orca commit --rm t", ["tools-1a2b"]),
+        ("orca stop ", ["web"]),
+        ("orca logs -f w", ["web"]),
+        ("orca logs app", []),
         ("orca completion ", ["bash", "fish", "zsh"]),
         ("orca nonsense ", []),
         ("orca build --label ", []),
@@ -174,6 +184,8 @@ def test_syntax(shell: str, tmp_path: Path) -> None:
     text = completion.SHELLS[shell](completion.commands())
     assert "completion --names" in text
     assert "completion --stages" in text
+    assert "completion --sessions" in text
+    assert "completion --containers" in text
     assert "@VERBS@" not in text
     assert "@CASES@" not in text
     script = tmp_path / "script"
