@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 
@@ -11,6 +12,8 @@ from orca.store.store import Store
 from orca.ui import account as accounts
 from orca.ui import human
 from orca.ui.account import Account
+from orca.ui.escape import visible
+from orca.ui.terminal import Terminal
 
 EXAMPLES = """\
   orca builds                    the builds that did something, the newest first
@@ -44,11 +47,24 @@ def run(arguments: Sequence[str]) -> int:
         print_json([_value(account) for account in found])
     else:
         now = time.time()
-        print(human.table([_row(account, now) for account in found], HEADERS, right=("STEPS", "CACHED", "TIME")))
+        terminal = Terminal(sys.stdout)
+        rows = [_row(account, now) for account in found]
+        print(render(rows, terminal.width if terminal.tty else None))
     return 0
 
 
 HEADERS = ("BUILD", "BEGAN", "STATUS", "STEPS", "CACHED", "TIME", "IMAGE")
+NARROWEST = 8
+"""Columns that IMAGE gets at least, however narrow the terminal is."""
+
+
+def render(rows: Sequence[tuple[str, ...]], width: int | None) -> str:
+    """The table; its last column is cut where the terminal ends."""
+    if width is not None:
+        others = [max(map(human.cells, column)) for column in zip(HEADERS, *rows, strict=True)][:-1]
+        room = max(width - sum(others) - 2 * len(others), NARROWEST)
+        rows = [(*row[:-1], human.cut(visible(row[-1]), room)) for row in rows]
+    return human.table(rows, HEADERS, right=("STEPS", "CACHED", "TIME"))
 
 
 def _row(account: Account, now: float) -> tuple[str, ...]:

@@ -47,7 +47,7 @@ def carried_out(
             from orca.cli import curtain
             from orca.cli.recipe import recipe
             from orca.executor import cgroups, outputs, sandbox
-            from orca.executor.records import Recorder, write_recipe
+            from orca.executor.records import write_recipe
             from orca.executor.rootfs import workshop
             from orca.tools.command import Runner
 
@@ -56,7 +56,7 @@ def carried_out(
             sandbox.enter(runner)
             with (
                 curtain.opened(mode, explain=given.explain, stream=log) as view,
-                one_at_a_time(Recorder(store, build.id, _teller(build, view.show)).emit) as emit,
+                one_at_a_time(_listener(build, view.show, record=result is None)) as emit,
             ):
                 build.emit = runner.emit = emit
                 if result is None:
@@ -103,6 +103,14 @@ def _teller(build: Build | Builds, show: Emit) -> Emit:
     if not isinstance(build, Build) or build.whole:
         return show
     return lambda event: None if isinstance(event, BuildStarted | BuildFinished) else show(event)
+
+
+def _listener(build: Build | Builds, show: Emit, *, record: bool) -> Emit:
+    """What hears the events. What came from the cache leaves no record, also where it is written or sent then."""
+    from orca.executor.records import Recorder
+
+    told = _teller(build, show)
+    return Recorder(build.store, build.id, told).emit if record else told
 
 
 def _from_cache(

@@ -116,6 +116,8 @@ def _missing(error: ModuleNotFoundError) -> OrcaError:
 
 
 def _dispatch(arguments: list[str]) -> int:
+    if arguments[:1] == ["help"] and len(arguments) > 1:
+        arguments = [arguments[1], "--help"]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         sys.stdout.write(first_screen())
         return 0
@@ -133,6 +135,10 @@ def unknown_verb(word: str) -> UsageError:
     """The error for a first word that is no command."""
     import difflib
 
+    if word.startswith("-"):
+        return UsageError(
+            f"no option {word} here", hint="the command comes first: orca build …; orca --help lists them"
+        )
     near = difflib.get_close_matches(word, VERBS, 1)
     return UsageError(
         f"no command {word!r}", hint=f"did you mean orca {near[0]}?" if near else "orca --help lists them"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from orca.errors import UsageError
 
@@ -23,8 +23,36 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
         )
 
+    def add_argument(self, *names: Any, **given: Any) -> argparse.Action:
+        """As argparse has it, but what may be missing is not told to be required."""
+        action = super().add_argument(*names, **given)
+        if given.get("nargs") in ("*", argparse.REMAINDER) and not action.option_strings:
+            action.required, action.default = False, action.default or []
+        return action
+
     def error(self, message: str) -> NoReturn:
-        raise UsageError(message, hint=f"{self.prog} --help")
+        hint = f"{self.prog} --help"
+        if self.usage and message.startswith("the following arguments are required"):
+            hint = f"{self.usage}; {hint} has examples"
+        raise UsageError(message, hint=hint)
+
+    def parse_args(self, *given: Any, **more: Any) -> Any:
+        """As argparse has it; a mistyped option is told by itself, with the one that is like it."""
+        found, rest = self.parse_known_args(*given, **more)
+        for word in rest:
+            if word.startswith("-"):
+                raise self._unknown(word.partition("=")[0])
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        return found
+
+    def _unknown(self, option: str) -> UsageError:
+        import difflib
+
+        known = [name for name in self._option_string_actions if name.startswith("--")]
+        near = difflib.get_close_matches(option, known, 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        return UsageError(f"no option {option}", hint=f"{hint}{self.prog} --help lists them")
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
         """Parse; --help prints and exits with 0. Raises UsageError."""
@@ -33,7 +61,8 @@ class Parser(argparse.ArgumentParser):
                 break
             if word.startswith("-") and word.endswith("=--"):  # argparse would make an empty list of it
                 raise UsageError(f"{word.removesuffix('=--')}: -- is no value")
-        return self.parse_args(list(arguments))
+        found: argparse.Namespace = self.parse_args(list(arguments))
+        return found
 
 
 def pairs(words: Sequence[str], option: str) -> dict[str, str]:

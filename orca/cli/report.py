@@ -8,6 +8,7 @@ from pathlib import Path
 
 from orca.cli import records
 from orca.cli.options import Parser
+from orca.errors import UsageError
 from orca.store import files
 from orca.store.store import Store
 from orca.ui import report as pages
@@ -38,7 +39,10 @@ def run(arguments: Sequence[str]) -> int:
     given = make_parser().parse(arguments)
     page = pages.page(records.find(Store.open(), given.what))
     if given.output in (None, "-"):
-        Terminal(sys.stdout).write(page)
+        terminal = Terminal(sys.stdout)
+        if terminal.tty:
+            raise UsageError("a page is not written to a terminal", hint="-o FILE, or redirect standard output")
+        terminal.write(page)
         return 0
     try:
         Path(given.output).write_text(page, encoding="utf-8")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from orca.dockerfile.instructions import From
 from orca.errors import OrcaError, StoreError
 from orca.events import Event, Warned
 from orca.executor.options import Options
@@ -65,10 +66,28 @@ class Bases:
         with self._lock:
             if (text, platform) not in self._policy_used:
                 assert self.puller is not None
-                fetched = self.puller.ensure(text, platform, policy, step, beside=asked)
+                with self._or_a_stage(text):
+                    fetched = self.puller.ensure(text, platform, policy, step, beside=asked)
                 self._policy_used[text, platform] = fetched
             found = self._policy_used[text, platform]
         return self._suited(found, text, platform, strict=asked and strict), False
+
+    @contextlib.contextmanager
+    def _or_a_stage(self, text: str) -> Iterator[None]:
+        """When no such image can be got, a stage of nearly that name may have been meant."""
+        try:
+            yield
+        except OrcaError as error:
+            import difflib
+
+            stages = [each.stage for each in self.options.dockerfile.instructions
+                      if isinstance(each, From) and each.stage]  # fmt: skip
+            near = difflib.get_close_matches(text.lower(), stages, 1)
+            if near and near[0] == text.lower():
+                error.hint = f"the stage {near[0]} comes later: a stage reads only from those above it"
+            elif near:
+                error.hint = f"did you mean the stage {near[0]}? Else {error.hint or 'see above'}"
+            raise
 
     def triggers(self, text: str, platform: Platform) -> int:
         """How many ONBUILD triggers the image has, as far as is known before anything is fetched."""

@@ -456,6 +456,7 @@ class Build:
             if error.location is None:
                 error.location = parser.location(self.options.dockerfile, instruction.span)
             self.emit(StepFailed(step, time.monotonic() - begun, error.message))
+            self.shared.trace.failed(step)
             raise
 
     # -- the end

@@ -80,6 +80,13 @@ class Trace:
             found |= {"made_of": dict(made_of), "variables": variables(state), "anew": anew}
         return self._surprise(found)
 
+    def failed(self, number: int) -> None:
+        """A step that was to be carried out failed: that is why the cache will not have it."""
+        with self._lock:
+            for step in self._steps:
+                if step["step"] == number:
+                    step["failed"] = True
+
     def files(self, digest: str, items: list[Item]) -> None:
         """What the files are that a step to be carried out reads from the context."""
         self._fresh[digest] = items

@@ -55,7 +55,8 @@ _EXPLAINED = frozenset({"env", "files", "source", "sources", "history", "config"
 class Reason:
     """One ingredient that changed.
 
-    `kind` is base, platform, stage, file, variable, instruction, option, no-cache, gone, new or orca; `what` its name
+    `kind` is base, platform, stage, file, variable, instruction, option, no-cache, gone, failed, new or
+    orca; `what` its name
     (a path, a variable …); `how` what happened to a file or an instruction; `old` and `new` values, never secrets.
     """
 
@@ -97,6 +98,7 @@ _TEXTS: dict[str, Callable[[Reason], str]] = {
     "option": _values,
     "no-cache": lambda r: "the cache was not to be used",
     "gone": lambda r: "its result is not in the store any more",
+    "failed": lambda r: "it failed the last time",
     "new": lambda r: "nothing like it was built before",
     "orca": lambda r: "this version of orca carries it out in another way",
 }
@@ -183,7 +185,7 @@ def first_missed(stage: Sequence[Json], before: Sequence[Json], trace: Json, mem
     if old is None:
         return Missed(step, (Reason("instruction", how="added"),))
     if old["key"] == step["key"]:
-        return Missed(step, (Reason("gone"),))
+        return Missed(step, (Reason("failed" if old.get("failed") else "gone"),))
     if old["text"] != step["text"]:
         return Missed(step, (_edited(step, old, stage[at:], before[at:]),))
     return Missed(step, tuple(compare(step, old, memory)))

@@ -144,9 +144,9 @@ class _Teller:
         step.seconds, step.cached = float(event["seconds"]), bool(event["cached"])
 
     def _step_failed(self, event: Json, since: float) -> None:
-        step = self._steps[event["step"]]
-        step.seconds, step.failed = float(event["seconds"]), str(event["message"])
-        self.account.failed = step.failed
+        self.account.failed = str(event["message"])
+        step = self._steps[event["step"]]  # unknown where it failed before it began
+        step.seconds, step.failed = float(event["seconds"]), self.account.failed
 
     def _layer_committed(self, event: Json, since: float) -> None:
         step = self._steps[event["step"]]

@@ -45,15 +45,16 @@ table { border-collapse: collapse; width: 100%; } th, td { text-align: left; pad
 td.n, th.n { text-align: right; white-space: nowrap; }
 """
 
+# In the order in which a step needs them.
 _TOOLS = {
+    "git": "fetches sources",
     "skopeo": "gets images, sends images",
-    "umoci": "writes layers and configs",
-    "runc": "runs containers",
-    "tar": "packs what changed",
+    "mount": "stacks file systems",
     "slirp4netns": "gives a network",
     "pasta": "gives a network",
-    "git": "fetches sources",
-    "mount": "stacks file systems",
+    "runc": "runs containers",
+    "tar": "packs what changed",
+    "umoci": "writes layers and configs",
 }
 
 
@@ -111,7 +112,8 @@ def _pipeline(account: Account) -> Iterator[str]:
             used.setdefault(call.argv[0].rpartition("/")[2], []).append(call)
     yield "<h2>Pipeline</h2><ul class=pipe>"
     yield f"<li>Dockerfile<small>{human.count(len(account.steps), 'instruction')}</small></li>"
-    for tool, calls in used.items():
+    order = {tool: place for place, tool in enumerate(_TOOLS)}
+    for tool, calls in sorted(used.items(), key=lambda item: order.get(item[0], -1)):
         what = _TOOLS.get(tool, human.count(len(calls), "call"))
         took = sum(call.seconds or 0 for call in calls)
         by = "system call" if all(call.by_orca for call in calls) else human.seconds(took)
@@ -157,7 +159,7 @@ def _steps(account: Account) -> Iterator[str]:
     yield "<h2>Steps</h2>"
     loose = [call for call in account.calls if call.step is None]
     if loose:
-        yield "<details><summary>For no step alone</summary>" + "".join(_calls(loose)) + "</details>"
+        yield "<details><summary>Outside the steps</summary>" + "".join(_calls(loose)) + "</details>"
     for step in account.steps:
         state = "" if step.failed is None else ' <span class="bad">failed</span>'
         yield (

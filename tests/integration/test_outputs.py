@@ -313,3 +313,11 @@ def test_what_cannot_be_is_told_before_the_build(kitchen: Kitchen, open_path: Pa
     with pytest.raises(Failed, match=r"cannot be reached|resolved"):
         kitchen.orca("build", "-o", f"type=oci,dest={open_path}/x", context)
     assert not (open_path / "x").exists()
+
+
+def test_what_came_from_the_cache_leaves_no_record(kitchen: Kitchen, orca: Orca, tmp_path: Path) -> None:
+    context = kitchen.context(f"FROM {BASE}\nENV UNRECORDED=1\n")
+    kitchen.build(context)
+    before = orca("builds", "--json").stdout
+    kitchen.build(context, "-o", f"oci:{tmp_path / 'out'}:app")
+    assert orca("builds", "--json").stdout == before

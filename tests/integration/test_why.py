@@ -104,6 +104,8 @@ def test_a_failed_build_and_names(kitchen: Kitchen, orca: Orca) -> None:
     kitchen.fails(context, code=3)
     assert why(orca)[0][1][0]["kind"] == "instruction"
     assert [reason["kind"] for _, (reason,) in why(orca, "-t", "why-app")] == ["new"]
+    assert "not cached: it failed the last time" in kitchen.fails(context, code=3)
+    assert why(orca)[0][1] == [{"kind": "failed"}]
     kitchen.fails(context, "--no-cache", code=3)
     assert why(orca)[0][1] == [{"kind": "no-cache"}]
     build = json.loads(orca("why", "--json", "-t", "why-app").stdout)["build"]

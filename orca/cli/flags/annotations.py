@@ -31,7 +31,10 @@ def _parse(word: str) -> list[Annotation]:
         # A name may have a colon of its own.
         match, levels = re.fullmatch(r"(?P<name>[^=]+)=(?P<value>.*)", word, re.DOTALL), ["manifest"]
     if match is None:
-        raise UsageError(f"--annotation {word!r} is not NAME=VALUE", hint=f"before it may stand {', '.join(LEVELS)}:")
+        raise UsageError(
+            f"--annotation {word!r} is not NAME=VALUE",
+            hint=f"write NAME=VALUE or LEVEL:NAME=VALUE; LEVEL is {', '.join(LEVELS)}",
+        )
     found = []
     for level in levels:
         kind, bracket, platform = level.partition("[")

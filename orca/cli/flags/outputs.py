@@ -32,7 +32,7 @@ DOCKER_SOCKET = "/var/run/docker.sock"
 TRANSPORTS = ("oci", "oci-archive", "docker-archive", "dir", "containers-storage", "docker-daemon")
 _WITH_PATH = ("oci", "oci-archive", "docker-archive", "dir")
 _LEVELS = {"gzip": 9, "zstd": 22}
-_HINT = "orca build --output type=oci|docker|tar|local|image|registry|cacheonly[,dest=PATH], a path, or oci:DIR:TAG"
+_HINT = "write type=oci|docker|tar|local|image|registry|cacheonly[,dest=PATH], a path, or oci:DIR:TAG"
 
 
 def outputs(words: Sequence[str], naming: Naming, *, push: bool) -> tuple[Output, ...]:
@@ -66,7 +66,7 @@ def parse(word: str) -> Output:
     given = _fields(fields, word)
     kind = given.pop("type", "")
     if kind not in FIELDS:
-        raise UsageError(f"bad --output {word!r}: {kind or 'no'} type", hint=_HINT)
+        raise UsageError(f"bad --output {word!r}: {f'no type {kind!r}' if kind else 'no type'}", hint=_HINT)
     return _placed(_of_kind(kind, given, word), word)
 
 

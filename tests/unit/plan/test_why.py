@@ -120,6 +120,7 @@ def test_nothing_to_compare() -> None:
     assert first(trace(FROM, missing(anew=True)), trace(FROM, had())).reasons == (Reason("no-cache"),)
     again = {**had(), "key": "new"}
     assert first(trace(FROM, missing()), trace(FROM, again)).reasons == (Reason("gone"),)
+    assert first(trace(FROM, missing()), trace(FROM, {**again, "failed": True})).reasons == (Reason("failed"),)
     assert list(why.missed(trace(FROM, had()), [], MEMORY)) == []
 
 
