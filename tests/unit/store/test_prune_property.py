@@ -182,11 +182,11 @@ class Pruning(RuleBasedStateMachine):
             gc.delete(store, garbage)
         assert foretold == garbage
         assert before - weight(store.root) == garbage.size
+        held = {snapshot for _, snapshot in self.containers.values()}
         if everything:
             self.steps.clear()
-            self.unpacked.clear()
+            self.unpacked &= held  # what a container stands on stays, and is there for others when that is gone
         self.unpacked &= set().union(*(self.bases[found.digest] for found in self.tags.values()))
-        held = {snapshot for _, snapshot in self.containers.values()}
         snapshots = self.unpacked | held | {snapshot for _, snapshot in self.steps.values()}
         assert set(os.listdir(store.root / "snapshots")) == snapshots
         needed = set().union(*(self.blobs[digest] for digest in self._roots()))
@@ -226,6 +226,26 @@ class Pruning(RuleBasedStateMachine):
             assert record is not None
             assert record.manifest.digest == digest
             assert store.has_snapshots((snapshot,))
+
+
+def test_what_a_container_left_is_a_base_again() -> None:
+    machine = Pruning()
+    try:
+        machine.build(["u"], "localhost/a:latest")
+        held = machine._single()[0]
+        machine._unpack(machine.tags[held])
+        container = containers.make(machine.store, "one", "x", kept=True, detached=True)
+        snapshot = base_snapshot(machine.store.images.image(machine.tags[held]).config.diff_ids)
+        container.configure(manifest=machine.tags[held].digest, snapshots=(snapshot,))
+        os.close(container.fd)
+        machine.containers["one"] = (machine.tags[held].digest, snapshot)
+        machine.prune(True)
+        containers.remove(machine.store, containers.find(machine.store, "one"))
+        del machine.containers["one"]
+        machine.prune(False)
+        assert os.listdir(machine.store.root / "snapshots") == [snapshot]
+    finally:
+        machine.teardown()
 
 
 Pruning.TestCase.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
