@@ -300,7 +300,7 @@ def test_what_cannot_be_is_told_before_the_build(kitchen: Kitchen, open_path: Pa
     context = kitchen.context("FROM nowhere.invalid/never\n")
     for words, said in (
         (["-o", "type=oci,dest=/no/such/dir/x"], "/no/such/dir is not a directory"),
-        (["-o", "type=bogus"], "bogus type"),
+        (["-o", "type=bogus"], "'bogus'"),
         (["-t", "app", "--push"], "app:latest says no registry"),
         (["--push"], "a push needs a name"),
         (["-o", "type=local"], "needs dest="),

@@ -65,6 +65,7 @@ class Terminal:
         return before
 
     def type(self, text: str) -> None:
+        time.sleep(0.3)  # readline shows its prompt a moment before it listens: a Ctrl-C in between waits for a key
         os.write(self.ours, text.encode())
 
     def close(self) -> None:
