@@ -10,7 +10,7 @@ from typing import Any
 from orca.cli.images import short
 from orca.cli.options import Parser, print_json
 from orca.cli.prune import has_trees
-from orca.store import usage
+from orca.store import ostree, usage
 from orca.store.store import Store
 from orca.store.usage import Usage
 from orca.ui import human
@@ -41,7 +41,8 @@ def run(arguments: Sequence[str]) -> int:
     """Print the tables."""
     given = make_parser().parse(arguments)
     store = Store.open()
-    if os.geteuid() and has_trees(store):
+    layered = (store.root / "ostree/images/oci-layout").is_file()
+    if os.geteuid() and (layered or has_trees(store)):
         # Snapshots belong to our subordinate ids: only inside the sandbox may we look into them.
         from orca.executor import sandbox
         from orca.tools.command import Runner
@@ -49,14 +50,26 @@ def run(arguments: Sequence[str]) -> int:
         sandbox.enter(Runner())
     with store.in_use():
         found = usage.of(store)
+        trees = ostree.usage(ostree.OstreeStore(store.root)) if layered else None
     if given.json:
-        print_json(to_json(found))
+        print_json({**to_json(found), **({"ostree": trees.to_json()} if trees else {})})
         return 0
     print(kinds(found))
+    if trees is not None:
+        print(f"\n{saving(trees)}")
     if given.verbose:
         for text in (images(found), mounts(found)):
             print(f"\n{text}" if text else "", end="\n" if text else "")
     return 0
+
+
+def saving(trees: ostree.Usage) -> str:
+    """What OSTree storage holds, and what its hard links save."""
+    disk, apart = human.size(trees.bytes), human.size(trees.separate)
+    return (
+        f"OSTree storage: {trees.images} images of {trees.layers} layers, {trees.checkouts} checked out: "
+        f"{disk} on the disk; with files of their own the checkouts alone would take {apart}"
+    )
 
 
 def to_json(found: Usage) -> dict[str, Any]:

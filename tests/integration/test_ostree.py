@@ -98,6 +98,7 @@ def test_the_story(orca: Orca, who: User | None, app: str, leftovers: Leftovers)
     assert listing(plain / "b", who) == listing(plain / "a", who)
     # The files are the user's own, not the repository's.
     assert os.stat(plain / "b/etc/passwd").st_nlink == 1
+    assert json.loads(orca("du", "--json", user=who).stdout)["ostree"]["images"] == 1
     leftovers.assert_none()
 
 
@@ -149,6 +150,9 @@ def test_what_images_share_is_there_once(orca: Orca, busybox: str, dockerfile_co
     trees = [blocks(tree) for tree in (place / "checkouts").iterdir()]
     assert len(trees) == 10
     assert blocks(place) < sum(trees) / 3
+    told = json.loads(orca("du", "--json").stdout)["ostree"]
+    assert (told["images"], told["checkouts"]) == (10, 10) and told["bytes"] < told["separate"] / 3
+    assert "OSTree storage: 10 images of" in orca("du").stdout
 
 
 def test_several_pull_at_once(orca: Orca, busybox: str, dockerfile_context: Callable[..., Path]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.machinery
 import json
 import os
 import shutil
@@ -31,7 +31,7 @@ def install_copy(path: Path) -> None:
         shutil.copytree(CHECKOUT / part, path / part, ignore=skip)
     more = ("requests", "urllib3", "certifi", "idna", "charset_normalizer")
     for name in ("sh", "rich", "pygments", "markdown_it", "mdurl", *more):
-        spec = importlib.util.find_spec(name)
+        spec = importlib.machinery.PathFinder.find_spec(name)  # sh, once imported, has no spec any more
         assert spec and spec.origin, f"{name} is not installed"
         origin = Path(spec.origin)
         if origin.name == "__init__.py":
