@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 from orca.cli import choice
 from orca.cli.history import entries
 from orca.cli.images import NOTHING, short
-from orca.cli.options import Parser, print_json
+from orca.cli.options import Parser, print_cut, print_json
 from orca.executor import contents
 from orca.executor.layers import clean
 from orca.sources import names
@@ -18,7 +17,6 @@ from orca.store.layout import Image
 from orca.store.store import Store
 from orca.ui import human
 from orca.ui.escape import visible
-from orca.ui.terminal import Terminal
 
 EXAMPLES = """\
   orca blame app /etc/passwd     which instructions put, changed or removed the file, the newest first
@@ -58,9 +56,7 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     lines = [[str(row["step"] or NOTHING), row["change"], human.size(row["size"]), short(row["layer"]),
               visible(row["instruction"]) or NOTHING] for row in rows]  # fmt: skip
-    terminal = Terminal(sys.stdout)
-    for line in human.table(lines, HEADERS, right=("SIZE",)).splitlines():
-        print(human.cut(line, terminal.width) if terminal.tty else line)
+    print_cut(human.table(lines, HEADERS, right=("SIZE",)).splitlines())
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from orca.errors import UsageError
@@ -74,6 +74,16 @@ def pairs(words: Sequence[str], option: str) -> dict[str, str]:
             raise UsageError(f"{option} {word!r} is not NAME=VALUE")
         result[name] = value
     return result
+
+
+def print_cut(lines: Iterable[str]) -> None:
+    """Lines on standard output; on a terminal each is cut to its width instead of wrapped."""
+    from orca.ui import human
+    from orca.ui.terminal import Terminal
+
+    terminal = Terminal(sys.stdout)
+    for line in lines:
+        print(human.cut(line, terminal.width) if terminal.tty else line)
 
 
 def print_json(value: object) -> None:

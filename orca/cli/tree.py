@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from orca.cli import choice
 from orca.cli.history import entries
 from orca.cli.images import short
-from orca.cli.options import Parser, print_json
+from orca.cli.options import Parser, print_cut, print_json
 from orca.sources import names
 from orca.store import chains
 from orca.store.layout import Image
 from orca.store.store import Store
 from orca.ui import human
 from orca.ui.escape import visible
-from orca.ui.terminal import Terminal
 
 EXAMPLES = """\
   orca tree app              the steps of the build that made it, stage by stage, with the layers that they made
@@ -48,9 +46,7 @@ def run(arguments: Sequence[str]) -> int:
     if given.json:
         print_json(rows)
         return 0
-    terminal = Terminal(sys.stdout)
-    for line in drawn(given.image, found, rows):
-        print(human.cut(line, terminal.width) if terminal.tty else line)
+    print_cut(drawn(given.image, found, rows))
     return 0
 
 

@@ -325,17 +325,8 @@ def _platform_of(config: ImageConfig) -> Platform:
     return Platform(config.os, config.architecture or platforms.host().architecture, config.variant)
 
 
-@contextlib.contextmanager
-def _opened(root: Path) -> Iterator[int]:
-    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
 def _make_directory(root: Path, path: str) -> None:
-    with _opened(root) as fd:
+    with kernel.directory(root) as fd:
         os.close(Target(fd).open_directory(path))
 
 
@@ -346,7 +337,7 @@ def check_program(container: bundle.Container, root: Path) -> None:
     """
     name, seen = container.argv[0], False
     places = [container.directory] if "/" in name else container.environment.get("PATH", "").split(":")
-    with _opened(root) as fd:
+    with kernel.directory(root) as fd:
         for place in places:
             mode = _mode(fd, posixpath.join(container.directory, place, name))
             seen = seen or mode is not None
